@@ -16,6 +16,7 @@ from augclient.errors import (
     StoreError,
     UnavailableError,
     VolumeError,
+    WireError,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "StoreError",
     "UnavailableError",
     "VolumeError",
+    "WireError",
 ]

@@ -15,6 +15,7 @@
     +-- AuthError                   UNAUTHENTICATED      7
     +-- UnavailableError            UNAVAILABLE          8    draining or unreachable: try again, or elsewhere
     +-- DeadlineError               DEADLINE_EXCEEDED    9    no answer in the time allowed
+    +-- WireError                   INTERNAL             10   bytes from a peer that do not follow the contract
 
 A message says what, where, what was got, what is allowed, and the way out. The server sends the class name along with its
 gRPC status, so that the client raises the same class.
@@ -110,3 +111,9 @@ class DeadlineError(AugError):
 
     status = grpc.StatusCode.DEADLINE_EXCEEDED
     exit_code = 9
+
+
+class WireError(AugError):
+    """Bytes from a peer do not follow the contract: malformed, incomplete or out of order."""
+
+    exit_code = 10
