@@ -1,0 +1,94 @@
+"""The service's methods and the channel settings, in one place for both ends.
+
+Messages with a payload pass as bytes (parts.py encodes and decodes them), all others through generated code. The bytes on the
+wire are those of the .proto either way, so generated code of any language talks to the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import grpc
+
+from augclient.wire.v1 import augserver_pb2 as pb
+
+SERVICE = "augserver.v1.AugServer"
+
+Option: TypeAlias = tuple[str, int]
+
+# A cut network is noticed after time + timeout: nothing else ends a TCP connection whose peer fell silent.
+KEEPALIVE_TIME_S = 20
+KEEPALIVE_TIMEOUT_S = 10
+
+MAX_REQUEST_BYTES = 1 << 20  # a request is a recipe and some numbers
+MAX_MESSAGE_BYTES = (1 << 31) - 1  # gRPC's own limit: GetSample returns a whole sample in one message
+
+
+def client_options() -> list[Option]:
+    """Channel options of the Python client."""
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.http2.max_pings_without_data", 0),
+        # the stream retries on its own and more often; gRPC's default backs off for up to two minutes
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 2000),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        # one TCP connection per channel, not one shared by all channels of the process to the same address
+        ("grpc.use_local_subchannel_pool", 1),
+        # volumes do not travel through a web proxy that the environment happens to name
+        ("grpc.enable_http_proxy", 0),
+        # no thread of grpcio between the socket and ours: see WIRE in tests/benchmarks/bench_wire.py
+        ("SingleThreadedUnaryStream", 1),
+    ]
+
+
+def server_options() -> list[Option]:
+    """Options of the server; they let the client's keepalive through."""
+    return [
+        ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_S * 1000 // 2),
+        # without this a second server on the same port is no error and takes half of the calls
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def service_handler(
+    *,
+    get_dataset: Callable[[pb.GetDatasetRequest, Any], pb.Dataset],
+    get_volume: Callable[[pb.GetVolumeRequest, Any], Iterator[bytes]],
+    stream_batches: Callable[[pb.StreamBatchesRequest, Any], Iterator[bytes]],
+    get_sample: Callable[[pb.GetSampleRequest, Any], bytes],
+) -> grpc.GenericRpcHandler:
+    """The service as a generic handler, for `server.add_generic_rpc_handlers`.
+
+    Args:
+        get_dataset, get_volume, stream_batches, get_sample: take a request and a grpc.ServicerContext; the last three give
+            encoded messages (parts.py).
+    """
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "GetDataset": grpc.unary_unary_rpc_method_handler(get_dataset, pb.GetDatasetRequest.FromString, pb.Dataset.SerializeToString),
+            "GetVolume": grpc.unary_stream_rpc_method_handler(get_volume, pb.GetVolumeRequest.FromString, None),
+            "StreamBatches": grpc.unary_stream_rpc_method_handler(stream_batches, pb.StreamBatchesRequest.FromString, None),
+            "GetSample": grpc.unary_unary_rpc_method_handler(get_sample, pb.GetSampleRequest.FromString, None),
+        },
+    )
+
+
+class ServiceCalls:
+    """The service's methods on one channel; those with a payload return encoded messages (parts.py)."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.get_dataset = channel.unary_unary(f"/{SERVICE}/GetDataset", pb.GetDatasetRequest.SerializeToString, pb.Dataset.FromString)
+        self.get_volume = channel.unary_stream(f"/{SERVICE}/GetVolume", pb.GetVolumeRequest.SerializeToString, None)
+        self.stream_batches = channel.unary_stream(f"/{SERVICE}/StreamBatches", pb.StreamBatchesRequest.SerializeToString, None)
+        self.get_sample = channel.unary_unary(f"/{SERVICE}/GetSample", pb.GetSampleRequest.SerializeToString, None)
