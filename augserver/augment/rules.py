@@ -1,0 +1,86 @@
+"""A recipe after its checks: plain numbers that a draw reads in microseconds.
+
+Nothing is validated here; `compile_recipe` makes these and vouches for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from augserver.errors import RecipeError
+
+Interval = tuple[float, float]
+"""(low, high), finite, low <= high: a value is drawn uniformly between them."""
+
+Axes = tuple[Interval, Interval, Interval]
+"""One interval for each of z, y, x; every axis draws its own value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropRule:
+    """Where in the volume the patch is taken; see crop.py for the modes."""
+
+    mode: str = "center"
+    pad: bool = False
+    patches_per_volume: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffineRule:
+    """Ranges of the spatial transform; see affine.py for how they compose. `reflect` holds probabilities for z, y, x."""
+
+    rotate_deg: Axes | None
+    scale: Axes | None
+    shear: Axes | None
+    warp: Axes | None
+    reflect: tuple[float, float, float] | None
+    translate_mm: Axes | None
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OccludeRule:
+    """A slab of at most `max_voxels` planes; `label` is what its label becomes, None keeps it."""
+
+    max_voxels: int
+    probability: float
+    label: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledRecipe:
+    """Every rule of a recipe for one dataset; None: that section is absent and does nothing.
+
+    Attributes:
+        contrast, brightness, gamma, noise_std: the range of the factor, offset, exponent and standard deviation.
+        window: ranges of (low, high); every low is below every high.
+        keep_labels: label ids that survive; None: all.
+        fill: value outside the volume, in its unit.
+        spacing_mm: zyx of the patch; None: the volume's own.
+    """
+
+    crop: CropRule
+    affine: AffineRule | None
+    occlude: OccludeRule | None
+    contrast: Interval | None
+    brightness: Interval | None
+    gamma: Interval | None
+    noise_std: Interval | None
+    window: tuple[Interval, Interval] | None
+    keep_labels: frozenset[int] | None
+    fill: float
+    spacing_mm: tuple[float, float, float] | None
+
+    def check_image_dtype(self, image_dtype: str) -> None:
+        """Refuse an output type that this recipe's values do not fit.
+
+        Args:
+            image_dtype: "float32", "float16" or "uint8".
+        Raises:
+            RecipeError: uint8 without a window, which alone brings values into [0, 1].
+        """
+        if image_dtype == "uint8" and self.window is None:
+            raise RecipeError(
+                "image_dtype 'uint8' holds the windowed [0, 1] image, but the recipe has no [window]; add window.low and window.high, "
+                "or ask for 'float32'"
+            )
