@@ -1,0 +1,79 @@
+"""From an address to a gRPC channel: one address, TLS, and a token that never travels in the clear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from augclient.errors import ConfigError, NotFoundError
+from augclient.wire.methods import client_options
+
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "ipv4:127.", "unix:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """Files in PEM form for a connection with TLS.
+
+    Attributes:
+        ca: certificates to trust; None: those of the system.
+        cert, key: the client's own, where the server asks for one (mTLS); both or none.
+    """
+
+    ca: str | Path | None = None
+    cert: str | Path | None = None
+    key: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise ConfigError(f"tls: got cert {self.cert!s} and key {self.key!s}; allowed: both or none")
+
+
+def one_address(address: str | Sequence[str]) -> str:
+    """The address to use; ConfigError where there is none or more than one."""
+    addresses = [address] if isinstance(address, str) else list(address)
+    if len(addresses) != 1 or not isinstance(addresses[0], str) or not addresses[0].strip():
+        raise ConfigError(
+            f'address: got {address!r}; allowed: one address such as "127.0.0.1:50051" (several servers are not supported yet)'
+        )
+    return addresses[0].strip()
+
+
+def open_channel(address: str, *, token: str | None, tls: TlsConfig | bool | None) -> grpc.Channel:
+    """A channel to `address`; returns before it is connected.
+
+    Args:
+        token: goes with every call as "authorization: Bearer"; needs TLS unless the address is loopback.
+        tls: True trusts the system's certificates; None or False: no encryption.
+    Raises:
+        ConfigError: a token without TLS. NotFoundError: a PEM file that is not there.
+    """
+    options = client_options()
+    if not tls:
+        if token is not None and not address.startswith(_LOOPBACK):
+            raise ConfigError(f"token: it would travel unencrypted to {address}; pass tls=True or tls=TlsConfig(ca=...)")
+        return grpc.insecure_channel(address, options)
+    files = TlsConfig() if tls is True else tls
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=_read_pem("ca", files.ca),
+        private_key=_read_pem("key", files.key),
+        certificate_chain=_read_pem("cert", files.cert),
+    )
+    return grpc.secure_channel(address, credentials, options)
+
+
+def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """What goes with every call."""
+    return () if token is None else (("authorization", f"Bearer {token}"),)
+
+
+def _read_pem(name: str, path: str | Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise NotFoundError(f"tls: the {name} file {str(path)!r} cannot be read: {error.strerror}") from error

@@ -1,0 +1,276 @@
+"""Connect to a server; ask for its dataset, volumes, streams and samples."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from augclient.channel import TlsConfig, call_metadata, one_address, open_channel
+from augclient.dataset import Dataset, Volume, dataset_from_proto, info_from_proto
+from augclient.errors import BudgetError, RequestError, StateError, WireError
+from augclient.recipe import Recipe
+from augclient.stream import Sample, Stream, StreamSpec
+from augclient.stream.assembly import ArrayFiller, BatchAssembler, read_message
+from augclient.stream.buffers import BufferPool
+from augclient.stream.spec import IMAGE_DTYPES, check_int
+from augclient.wire.methods import ServiceCalls
+from augclient.wire.parts import decode_part
+from augclient.wire.status import error_from_rpc
+from augclient.wire.v1 import augserver_pb2 as pb
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """One augmented sample.
+
+    Attributes:
+        image: float32, float16 or uint8 (C, Z, Y, X).
+        label: uint8 (Z, Y, X), or None where the dataset has no labels.
+        sample: its provenance.
+    """
+
+    image: NDArray[Any]
+    label: NDArray[np.uint8] | None
+    sample: Sample
+
+
+def connect(
+    address: str | Sequence[str],
+    *,
+    token: str | None = None,
+    tls: TlsConfig | bool | None = None,
+    timeout_s: float = 30.0,
+) -> Server:
+    """Connect to a server and make sure that it answers.
+
+    Args:
+        address: "host:port", "dns:///name:port" or "unix:path"; a list of one is taken too.
+        token: secret that the server was started with; needs TLS unless the address is loopback.
+        tls: True, or a TlsConfig naming PEM files; None: no encryption.
+        timeout_s: for calls with one answer (connect, dataset, sample); streams have none, they notice a dead peer by keepalive
+            within about 30 s.
+    Returns:
+        A Server; close() it, or use it in a `with` statement.
+    Raises:
+        UnavailableError: nothing answers there. AuthError: the token is wrong. ConfigError: an argument that is not allowed.
+    """
+    server = Server(address, token=token, tls=tls, timeout_s=timeout_s)
+    try:
+        server.dataset()
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+class Server:
+    """A connection; its methods may be called from several threads. connect() makes one."""
+
+    def __init__(
+        self,
+        address: str | Sequence[str],
+        *,
+        token: str | None = None,
+        tls: TlsConfig | bool | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._address = one_address(address)
+        if not timeout_s > 0:
+            raise RequestError(f"timeout_s: got {timeout_s}; allowed: a number of seconds above 0")
+        self._timeout_s = timeout_s
+        self._metadata = call_metadata(token)
+        self._channel = open_channel(self._address, token=token, tls=tls)
+        self._calls = ServiceCalls(self._channel)
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._closed = False
+
+    def dataset(self) -> Dataset:
+        """What the server holds now."""
+        return dataset_from_proto(self._answer(self._calls.get_dataset, pb.GetDatasetRequest()))
+
+    def volume(self, id: str) -> Volume:
+        """One whole volume as ingested; NotFoundError names the nearest id."""
+        self._check_open()
+        call = self._calls.get_volume(pb.GetVolumeRequest(id=id), metadata=self._metadata)
+        try:
+            return _receive_volume(id, call)
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, self._address) from error
+        finally:
+            call.cancel()
+
+    def stream(
+        self,
+        recipe: Recipe,
+        *,
+        patch: Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        start: int = 0,
+        steps: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        stride: int = 1,
+        image_dtype: str = "float32",
+        transport: str = "auto",
+        state: Mapping[str, Any] | None = None,
+        prefetch: int = 2,
+        reconnect_s: float = 300.0,
+    ) -> Stream:
+        """Batches start, start + stride, ... below start + steps, augmented by `recipe`.
+
+        Args:
+            patch: (Z, Y, X) voxels of the output; 2-D is Z = 1.
+            batch_size: of the global batch; this rank gets its rank-th of `world` equal parts.
+            steps: None: endless.
+            image_dtype: "float32", "float16" or "uint8" (needs a window in the recipe).
+            transport: "auto" or "grpc"; both use gRPC today.
+            state: a token of state_dict(): go on at its step, within the same start and steps.
+            prefetch: batches received ahead. Memory: prefetch + 2 batches, and every one that you keep.
+            reconnect_s: how long a server may stay away before the stream gives up; it resumes by step, with no gap and no repeat.
+        Raises:
+            RequestError: an argument that is not allowed. StateError: `state` is of another stream. What the server objects to comes
+            from the first next().
+        """
+        _check_transport(transport)
+        check_int("prefetch", prefetch, 1, 1 << 16)
+        if not reconnect_s >= 0:
+            raise RequestError(f"reconnect_s: got {reconnect_s}; allowed: a number of seconds, 0 or more")
+        spec = StreamSpec(
+            recipe=recipe,
+            patch=_three(patch),
+            batch_size=batch_size,
+            seed=seed,
+            start=start,
+            steps=steps,
+            rank=rank,
+            world=world,
+            stride=stride,
+            image_dtype=image_dtype,
+            fingerprint=self.dataset().fingerprint,
+        )
+        calls, metadata = self._calls, self._metadata  # not self: a stream must not keep a forgotten Server alive, nor the reverse
+
+        def open_call(step: int) -> Any:
+            return calls.stream_batches(spec.request(step), metadata=metadata)
+
+        stream = Stream(spec, open_call, address=self._address, state=state, prefetch=prefetch, reconnect_s=reconnect_s)
+        self._streams.add(stream)
+        return stream
+
+    def sample(self, recipe: Recipe, *, index: int, patch: Sequence[int], seed: int = 0, image_dtype: str = "float32") -> Patch:
+        """Replay one sample by its index: the same bytes as inside any batch.
+
+        Args:
+            index: step * batch_size + place in the global batch, as `batch.samples[k].index` says.
+            recipe, patch, seed, image_dtype: as for stream().
+        """
+        check_int("index", index, 0, (1 << 64) - 1)
+        spec = StreamSpec(
+            recipe=recipe,
+            patch=_three(patch),
+            batch_size=1,
+            seed=seed,
+            start=0,
+            steps=1,
+            rank=0,
+            world=1,
+            stride=1,
+            image_dtype=image_dtype,
+            fingerprint=self.dataset().fingerprint,
+        )
+        request = pb.GetSampleRequest(
+            recipe=recipe.proto,
+            patch=spec.patch,
+            seed=seed,
+            index=index,
+            image_dtype=IMAGE_DTYPES[image_dtype],
+            fingerprint=spec.fingerprint,
+        )
+        data = self._answer(self._calls.get_sample, request)
+        assembler = BatchAssembler(
+            samples=1, patch=spec.patch, image_dtype=image_dtype, fingerprint=spec.fingerprint, pool=BufferPool(keep=0)
+        )
+        batch = assembler.add(data, decode_part(data).step)
+        if batch is None or batch.samples[0].index != index:
+            raise WireError(f"{self._address}: the answer to GetSample is not the whole of sample {index}")
+        return Patch(batch.image[0], None if batch.label is None else batch.label[0], batch.samples[0])
+
+    def close(self) -> None:
+        """Close the connection and the streams on it; twice is fine."""
+        self._closed = True
+        for stream in list(self._streams):
+            stream.close()
+        self._channel.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Server({self._address!r}{', closed' if self._closed else ''})"
+
+    def _answer(self, method: Callable[..., T], request: Any) -> T:
+        self._check_open()
+        try:
+            return method(request, metadata=self._metadata, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, self._address) from error
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateError(f"the connection to {self._address} is closed; connect() again")
+
+
+def _receive_volume(id: str, call: Any) -> Volume:
+    filler: ArrayFiller | None = None
+    info = image = label = None
+    for data in call:
+        part = decode_part(data)
+        if part.header is not None and info is None:
+            info = info_from_proto(read_message(pb.VolumeInfo, part.header))
+            dtype = np.dtype(info.dtype).newbyteorder("<")
+            size_bytes = math.prod(info.shape) * dtype.itemsize
+            try:
+                image = np.empty(size_bytes, np.uint8)
+                label = np.empty(math.prod(info.shape[1:]), np.uint8) if info.has_label else None
+            except MemoryError:
+                raise BudgetError(f"no memory for volume {id!r} of {size_bytes / 1e6:.0f} MB") from None
+            filler = ArrayFiller(image, label, f"volume {id!r}")
+        if filler is None or info is None or image is None:
+            raise WireError(f"volume {id!r}: its first part came without a header")
+        filler.add(part)
+        if part.last:
+            return Volume(
+                info=info,
+                image=image.view(dtype).reshape(info.shape),
+                label=None if label is None else label.reshape(info.shape[1:]),
+            )
+    raise WireError(f"volume {id!r}: the server ended it before its last part")
+
+
+def _check_transport(transport: str) -> None:
+    if transport == "local":
+        raise RequestError('transport: "local" (shared memory on the same host) comes in a later version; allowed now: "auto", "grpc"')
+    if transport not in ("auto", "grpc"):
+        raise RequestError(f'transport: got {transport!r}; allowed: "auto", "grpc"')
+
+
+def _three(patch: Sequence[int]) -> tuple[int, int, int]:
+    try:
+        z, y, x = patch
+    except (TypeError, ValueError):
+        raise RequestError(f"patch: got {patch!r}; allowed: three whole numbers Z, Y, X; for 2-D use Z = 1") from None
+    return z, y, x

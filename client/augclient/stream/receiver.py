@@ -1,0 +1,205 @@
+"""A background thread that receives batches ahead of the trainer, and calls again by step when the server goes away.
+
+    server --parts--> gRPC --> thread: decode, copy into a reused buffer --> at most `prefetch` batches --> take()
+
+At most `prefetch` batches are received and not yet taken, the one under way included; then the thread stops reading, gRPC's
+flow control fills up, and the server stops computing. The thread knows nothing of the Stream that reads it, so a forgotten Stream
+can be collected and ends its thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from augclient.errors import UnavailableError, WireError
+from augclient.stream.assembly import BatchAssembler
+from augclient.stream.batch import Batch
+from augclient.wire.status import error_from_rpc, named_error
+
+FIRST_DELAY_S = 0.05
+MAX_DELAY_S = 2.0
+
+# What gRPC itself reports when a server dies or stops under a call; anything else is an answer.
+_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+
+
+class Receiver:
+    """Receives batches first, first + stride, ... before `stop`, in order, each exactly once."""
+
+    def __init__(
+        self,
+        open_call: Callable[[int], Any],
+        assembler: BatchAssembler,
+        *,
+        address: str,
+        first: int,
+        stop: int | None,
+        stride: int,
+        prefetch: int,
+        reconnect_s: float,
+    ) -> None:
+        """Starts the thread.
+
+        Args:
+            open_call: begins the call that continues at a step; gives an iterator of encoded parts that can be cancelled.
+            reconnect_s: how long the server may stay away, from the loss to the next whole batch.
+        """
+        self._open_call = open_call
+        self._assembler = assembler
+        self._address = address
+        self._step = first
+        self._stop = stop
+        self._stride = stride
+        self._prefetch = prefetch
+        self._reconnect_s = reconnect_s
+        # re-entrant (a Condition's own choice), as a garbage collection under it may end a Stream and call close()
+        self._changed = threading.Condition()
+        self._ready: deque[Batch] = deque()
+        self._call: Any = None
+        self._error: Exception | None = None
+        self._closing = False
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name=f"augclient-{address}", daemon=True)
+        self._thread.start()
+
+    def take(self) -> Batch | None:
+        """Wait for the next batch; None after the last one or after close().
+
+        Raises:
+            AugError: what ended the stream; again on every further call.
+        """
+        with self._changed:
+            while not (self._ready or self._ended or self._closing):
+                self._changed.wait()
+            if self._closing:
+                return None
+            if self._ready:
+                self._changed.notify_all()
+                return self._ready.popleft()
+            if self._error is not None:
+                raise self._error
+            return None
+
+    def close(self) -> None:
+        """Cancel the call, drop what was received, and wait for the thread to end. Any thread, any number of times."""
+        with self._changed:
+            self._closing = True
+            self._ready.clear()
+            call = self._call
+            self._changed.notify_all()
+        if call is not None:
+            call.cancel()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._receive()
+        except Exception as caught:  # handed to the consumer by take()
+            error = caught
+        finally:
+            with self._changed:
+                self._error = error
+                self._ended = True
+                self._call = None
+                self._changed.notify_all()
+
+    def _receive(self) -> None:
+        outage = _Outage(self._reconnect_s)
+        while self._wait_for_space():
+            begun_at = self._step
+            try:
+                self._receive_call()
+            except grpc.RpcError as lost:
+                if self._closing:
+                    return
+                if not _is_lost(lost):
+                    raise error_from_rpc(lost, self._address) from lost
+                if self._step > begun_at:
+                    outage = _Outage(self._reconnect_s)
+                delay_s = outage.next_delay_s()
+                if delay_s is None:
+                    raise UnavailableError(
+                        f"{error_from_rpc(lost, self._address)} No whole batch for reconnect_s = {self._reconnect_s:g} s;"
+                        f" the next one is {self._step}: restart the server and resume with state_dict()"
+                    ) from lost
+                self._sleep(delay_s)
+
+    def _receive_call(self) -> None:
+        """Receive from one call until it ends."""
+        call = self._open_call(self._step)
+        with self._changed:
+            self._call = call
+            if self._closing:
+                call.cancel()
+        self._assembler.reset()
+        due = 1 if self._stride > 1 else None if self._stop is None else self._stop - self._step
+        try:
+            for data in call:
+                if due == 0:
+                    raise WireError(f"{self._address}: more parts came after the last batch that was asked for, before {self._step}")
+                if not self._receive_part(data):
+                    continue
+                due = None if due is None else due - 1
+                if due != 0 and not self._wait_for_space():
+                    return
+        finally:
+            call.cancel()  # no-op after the end; else the server must not go on computing
+        if due != 0:
+            raise WireError(f"{self._address}: the server ended the stream before batch {self._step}, which it was asked for")
+
+    def _receive_part(self, data: bytes) -> bool:
+        """Whether this part completed a batch; keeps no reference to one, or its buffer could not be reused."""
+        batch = self._assembler.add(data, self._step)
+        if batch is None:
+            return False
+        with self._changed:
+            if not self._closing:
+                self._ready.append(batch)
+            self._step += self._stride
+            self._changed.notify_all()
+        return True
+
+    def _wait_for_space(self) -> bool:
+        """Wait until the next batch may be received; False when there is none or the stream is closing."""
+        with self._changed:
+            if self._stop is not None and self._step >= self._stop:
+                return False
+            while len(self._ready) >= self._prefetch and not self._closing:
+                self._changed.wait()
+            return not self._closing
+
+    def _sleep(self, delay_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, delay_s)
+
+
+class _Outage:
+    """The waits between attempts to reach a server: doubling, capped, no jitter, until `limit_s` from the first is used up."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._delay_s = FIRST_DELAY_S
+        self._began_at: float | None = None
+
+    def next_delay_s(self) -> float | None:
+        now = time.monotonic()
+        self._began_at = now if self._began_at is None else self._began_at
+        left_s = self._began_at + self._limit_s - now
+        if left_s <= 0:
+            return None
+        delay_s = min(self._delay_s, left_s)
+        self._delay_s = min(2 * self._delay_s, MAX_DELAY_S)
+        return delay_s
+
+
+def _is_lost(error: grpc.RpcError) -> bool:
+    named = named_error(error)
+    return error.code() in _LOST if named is None else isinstance(named, UnavailableError)

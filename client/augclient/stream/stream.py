@@ -1,0 +1,106 @@
+"""The iterator that the trainer holds."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from augclient.errors import StateError
+from augclient.stream.assembly import BatchAssembler
+from augclient.stream.batch import Batch
+from augclient.stream.buffers import BufferPool, PoolStatistics
+from augclient.stream.receiver import Receiver
+from augclient.stream.spec import StreamSpec
+
+
+class Stream(Iterator[Batch]):
+    """Batches of a spec, in order, each exactly once; an iterator and a context manager.
+
+    A batch counts as delivered when next() has returned it. A background thread receives ahead; it ends with the stream: at the last
+    batch, by close() or `with`, on an error, or when the stream is garbage. next() may be interrupted by Ctrl-C and called again.
+    Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        open_call: Callable[[int], Any],
+        *,
+        address: str,
+        state: Mapping[str, Any] | None,
+        prefetch: int,
+        reconnect_s: float,
+    ) -> None:
+        self._spec = spec
+        self._step = spec.start if state is None else spec.step_of(state)
+        # in use at most: `prefetch` received, the one the trainer holds, and the one it held while it asked for that
+        self._pool = BufferPool(keep=prefetch + 2)
+        self._receiver = Receiver(
+            open_call,
+            BatchAssembler(
+                samples=spec.samples,
+                patch=spec.patch,
+                image_dtype=spec.image_dtype,
+                fingerprint=spec.fingerprint,
+                pool=self._pool,
+            ),
+            address=address,
+            first=self._step,
+            stop=spec.stop,
+            stride=spec.stride,
+            prefetch=prefetch,
+            reconnect_s=reconnect_s,
+        )
+        self._finalizer = weakref.finalize(self, self._receiver.close)
+
+    @property
+    def next_step(self) -> int:
+        """Number of the next undelivered batch."""
+        return self._step
+
+    def __next__(self) -> Batch:
+        """Wait for the next batch.
+
+        Raises:
+            StopIteration: all steps were delivered.
+            UnavailableError: the server stayed away for longer than reconnect_s.
+            StateError: the stream is closed, or the server came back with another dataset.
+            AugError: what the server answered.
+        """
+        if not self._finalizer.alive and not self._at_end():
+            raise StateError(f"the stream is closed, at batch {self._step}; server.stream(..., state=stream.state_dict()) goes on")
+        try:
+            batch = self._receiver.take()
+        except Exception:
+            self.close()
+            raise
+        if batch is None:
+            if not self._at_end():
+                raise StateError(f"the stream was closed while it waited for batch {self._step}")
+            self.close()
+            raise StopIteration
+        self._step = batch.step + self._spec.stride
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """A small JSON-able token; `server.stream(..., state=token)` goes on at the next undelivered batch."""
+        return self._spec.token(self._step)
+
+    def close(self) -> None:
+        """End the stream and its thread, and cancel the call; twice is fine. Batches taken before stay valid."""
+        self._finalizer()
+
+    def statistics(self) -> PoolStatistics:
+        """Buffers that the stream has allocated, and those that lie free."""
+        return self._pool.statistics()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _at_end(self) -> bool:
+        return self._spec.stop is not None and self._step >= self._spec.stop
