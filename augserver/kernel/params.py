@@ -1,0 +1,130 @@
+"""The array of structs that the kernel reads, one per sample: cuda/params.h in numpy's words.
+
+A backend packs a batch into such an array; addresses are of memory that the executing device can read. The struct has no padding,
+and tests compare every offset with the compiled module's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from augserver.augment.sample import SampleParams
+
+MAX_CHANNELS = 8
+KEEP_OCCLUDED_LABEL = -1
+
+INPUT_TYPES = {"int16": 0, "float32": 1}
+OUTPUT_TYPES = {"float32": 0, "float16": 1, "uint8": 2}
+
+WINDOW, GAMMA, NOISE, KEEP_LABELS, NEAREST = 1, 2, 4, 8, 16
+
+PARAMS_DTYPE = np.dtype(
+    [
+        ("image", "<u8"),
+        ("label", "<u8"),
+        ("out_image", "<u8"),
+        ("out_label", "<u8"),
+        ("origin", "<i8", 3),
+        ("step", "<i8", (3, 3)),
+        ("step_x", "<f4", 3),
+        ("in_shape", "<i4", 3),
+        ("out_shape", "<i4", 3),
+        ("channels", "<i4"),
+        ("in_type", "<i4"),
+        ("out_type", "<i4"),
+        ("flags", "<u4"),
+        ("fill", "<f4"),
+        ("gain", "<f4"),
+        ("shift", "<f4"),
+        ("gamma", "<f4"),
+        ("noise_std", "<f4"),
+        ("window_low", "<f4"),
+        ("window_inverse", "<f4"),
+        ("window_span", "<f4"),
+        ("key", "<u4", 2),
+        ("occlusion", "<i4", 2),
+        ("occlusion_label", "<i4"),
+        ("keep", "<u4", 8),
+    ]
+)
+
+_FIXED_ONE = float(1 << 32)
+
+
+def pack_sample(
+    row: NDArray[np.void],
+    params: SampleParams,
+    *,
+    in_shape: tuple[int, int, int],
+    in_dtype: str,
+    channels: int,
+    out_shape: tuple[int, int, int],
+    out_dtype: str,
+    addresses: tuple[int, int, int, int],
+    nearest: bool = False,
+) -> None:
+    """Write one sample into `row`, an element of an array of PARAMS_DTYPE. `params` has been checked (check_params).
+
+    Args:
+        row: array of shape () or (1,) and dtype PARAMS_DTYPE.
+        params: what to apply.
+        in_shape, out_shape: (Z, Y, X).
+        in_dtype, out_dtype: keys of INPUT_TYPES, OUTPUT_TYPES.
+        channels: of the image, 1..MAX_CHANNELS.
+        addresses: of image, label, output image, output label; label addresses 0: none.
+        nearest: the image takes its nearest voxel.
+    """
+    affine = params.affine.astype(np.float64)
+    fixed = np.rint(affine * _FIXED_ONE).astype(np.int64)
+    flags = NEAREST if nearest else 0
+    low, inverse, span = 0.0, 0.0, 0.0
+    if params.window is not None:
+        flags |= WINDOW
+        low, span = params.window[0], params.window[1] - params.window[0]
+        inverse = 1.0 / span
+    if params.gamma != 1.0:
+        flags |= GAMMA
+    if params.noise_std > 0.0:
+        flags |= NOISE
+    keep = [0] * 8
+    if params.keep_labels is not None:
+        flags |= KEEP_LABELS
+        for label in params.keep_labels:
+            keep[label >> 5] |= 1 << (label & 31)
+    # + 0.0 turns -0.0 into 0.0: a sum with it must not depend on which of a voxel's taps has weight 0
+    shift = params.pivot - params.contrast * params.pivot + params.brightness + 0.0
+    row[...] = (
+        *addresses,
+        fixed[:, 3],
+        fixed[:, :3].T,
+        params.affine[:, 2],
+        in_shape,
+        out_shape,
+        channels,
+        INPUT_TYPES[in_dtype],
+        OUTPUT_TYPES[out_dtype],
+        flags,
+        params.fill + 0.0,
+        params.contrast,
+        shift,
+        params.gamma,
+        params.noise_std,
+        low,
+        inverse,
+        span,
+        (params.noise_key & 0xFFFFFFFF, params.noise_key >> 32),
+        params.occlusion or (0, 0),
+        KEEP_OCCLUDED_LABEL if params.occlusion_label is None else params.occlusion_label,
+        keep,
+    )
+
+
+def farthest_coordinate(affine: NDArray[np.float32], out_shape: tuple[int, int, int]) -> float:
+    """Largest |coordinate| in voxels, along any axis, that `affine` (3, 4) gives a corner of a patch; inf or nan where it overflows."""
+    matrix = affine.astype(np.float64)
+    reach = np.abs(matrix[:, :3]) @ np.maximum(np.array(out_shape) - 1, 0) + np.abs(matrix[:, 3])
+    worst = float(reach.max())
+    return worst if not math.isnan(worst) else math.inf

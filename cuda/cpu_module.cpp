@@ -1,0 +1,138 @@
+// augserver.kernel._cpu: the kernel's CPU entry. Python validates (augserver/kernel/cpu.py); nothing here looks at a value twice.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "isa.h"
+#include "pool.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+using aug::Isa;
+using aug::Params;
+
+/// Planes per task: enough that the prefetch of the planes ahead mostly serves the thread that asked for it.
+constexpr int PLANES_PER_TASK = 20;
+
+/// The builds that this CPU runs, best first; the reference comes last.
+std::vector<const Isa*> supported() {
+    std::vector<const Isa*> found;
+#if defined(AUG_X86)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("x86-64-v4")) found.push_back(&aug::v4_isa);
+    if (__builtin_cpu_supports("x86-64-v3")) found.push_back(&aug::v3_isa);
+    if (__builtin_cpu_supports("x86-64-v2")) found.push_back(&aug::v2_isa);
+#else
+    found.push_back(&aug::generic_isa);
+#endif
+    found.push_back(&aug::scalar_isa);
+    return found;
+}
+
+const Isa& isa_named(const std::string& name) {
+    for (const Isa* isa : supported())
+        if (name == isa->name) return *isa;
+    throw std::invalid_argument("no instruction set '" + name + "' on this machine");
+}
+
+struct Batch {
+    const Isa* isa;
+    const Params* params;
+    int64_t tasks_per_sample;
+};
+
+void augment_task(void* context, int64_t task) {
+    const Batch& batch = *static_cast<const Batch*>(context);
+    const Params& p = batch.params[task / batch.tasks_per_sample];
+    const int64_t depth = p.out_shape[0], part = task % batch.tasks_per_sample;
+    batch.isa->augment_planes(p, static_cast<int>(depth * part / batch.tasks_per_sample),
+                              static_cast<int>(depth * (part + 1) / batch.tasks_per_sample));
+}
+
+class Runner {
+public:
+    Runner(int threads, const std::string& isa) : isa_(isa_named(isa)), pool_(threads) {}
+
+    /// params: `count` structs of one output shape at this address; they and all they point at stay valid during the call.
+    void run(uint64_t params, int64_t count) {
+        nb::gil_scoped_release released;
+        const Params* samples = reinterpret_cast<const Params*>(params);
+        if (count < 1) return;
+        const int64_t per_sample = (samples[0].out_shape[0] + PLANES_PER_TASK - 1) / PLANES_PER_TASK;
+        Batch batch{&isa_, samples, per_sample};
+        pool_.run(count * per_sample, augment_task, &batch);
+    }
+
+    int threads() const { return pool_.threads(); }
+    std::string isa() const { return isa_.name; }
+
+private:
+    const Isa& isa_;
+    aug::Pool pool_;
+};
+
+std::vector<std::string> isa_names() {
+    std::vector<std::string> names;
+    for (const Isa* isa : supported()) names.emplace_back(isa->name);
+    return names;
+}
+
+/// Where each field of Params lies, so that Python's description can be compared.
+nb::dict params_layout() {
+    nb::dict layout;
+#define AUG_FIELD(name) layout[#name] = offsetof(Params, name)
+    AUG_FIELD(image); AUG_FIELD(label); AUG_FIELD(out_image); AUG_FIELD(out_label); AUG_FIELD(origin); AUG_FIELD(step); AUG_FIELD(step_x);
+    AUG_FIELD(in_shape); AUG_FIELD(out_shape); AUG_FIELD(channels); AUG_FIELD(in_type); AUG_FIELD(out_type); AUG_FIELD(flags);
+    AUG_FIELD(fill); AUG_FIELD(gain); AUG_FIELD(shift); AUG_FIELD(gamma); AUG_FIELD(noise_std); AUG_FIELD(window_low);
+    AUG_FIELD(window_inverse); AUG_FIELD(window_span); AUG_FIELD(key); AUG_FIELD(occlusion); AUG_FIELD(occlusion_label); AUG_FIELD(keep);
+#undef AUG_FIELD
+    layout["sizeof"] = sizeof(Params);
+    return layout;
+}
+
+using Words = nb::ndarray<uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+void philox(const std::string& isa, Words counter, Words key, Words out) {
+    if (counter.size() != 4 || key.size() != 2 || out.size() != 4) throw std::invalid_argument("counter (4), key (2), out (4)");
+    const uint32_t c[4] = {counter(0), counter(1), counter(2), counter(3)}, k[2] = {key(0), key(1)};
+    uint32_t words[4];
+    isa_named(isa).philox(c, k, words);
+    for (int i = 0; i < 4; i++) out(i) = words[i];
+}
+
+void normals(const std::string& isa, uint64_t key, uint32_t channel, uint64_t block, Floats out) {
+    const uint32_t k[2] = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
+    isa_named(isa).normals(k, channel, block, static_cast<int>(out.size() / 4), out.data());
+}
+
+void evaluate(const std::string& isa, int function, Words in, Words out) {
+    if (in.size() != out.size() || in.size() % 16) throw std::invalid_argument("arrays of one size, a multiple of 16");
+    isa_named(isa).evaluate(static_cast<aug::Elementary>(function), in.data(), out.data(), static_cast<int64_t>(in.size()));
+}
+
+}  // namespace
+
+NB_MODULE(_cpu, m) {
+    m.doc() = "The kernel on the CPU; see augserver.kernel for the interface.";
+    nb::class_<Runner>(m, "Runner", "A pool of threads and an instruction set.")
+        .def(nb::init<int, const std::string&>(), nb::arg("threads"), nb::arg("isa"))
+        .def("run", &Runner::run, nb::arg("params"), nb::arg("count"), "Augments `count` samples; releases the GIL; any thread may call it.")
+        .def_prop_ro("threads", &Runner::threads)
+        .def_prop_ro("isa", &Runner::isa);
+    m.def("isas", &isa_names, "Instruction sets of this machine, best first, then 'scalar', the reference.");
+    m.def("params_layout", &params_layout, "Offset of each field of Params, and 'sizeof'.");
+    m.def("philox", &philox, nb::arg("isa"), nb::arg("counter"), nb::arg("key"), nb::arg("out"), "Four words of one counter.");
+    m.def("normals", &normals, nb::arg("isa"), nb::arg("key"), nb::arg("channel"), nb::arg("block"), nb::arg("out"),
+          "The kernel's noise of voxels 4 block, 4 block + 1, ...");
+    m.def("evaluate", &evaluate, nb::arg("isa"), nb::arg("function"), nb::arg("values"), nb::arg("out"),
+          "0 ln, 1 exp2, 2 sine, 3 cosine of a turn, 4 float16 bits; arrays hold the bits of float32.");
+}

@@ -1,0 +1,31 @@
+// The builds of the kernel for one instruction set each, behind one table of functions.
+#pragma once
+
+#include <cstdint>
+
+#include "params.h"
+
+namespace aug {
+
+enum class Elementary : int32_t { LN = 0, EXP2 = 1, SINE = 2, COSINE = 3, HALF = 4 };
+
+struct Isa {
+    const char* name;
+    /// Planes [z0, z1) of one sample, all channels and labels.
+    void (*augment_planes)(const Params& p, int z0, int z1);
+    /// The four words of one counter.
+    void (*philox)(const uint32_t (&counter)[4], const uint32_t (&key)[2], uint32_t (&out)[4]);
+    /// The noise of voxels 4 block .. 4 (block + blocks) - 1 of a channel.
+    void (*normals)(const uint32_t (&key)[2], uint32_t channel, uint64_t block, int blocks, float* out);
+    /// elementary.h on arrays; count is a multiple of 16.
+    void (*evaluate)(Elementary f, const uint32_t* in, uint32_t* out, int64_t count);
+};
+
+extern const Isa scalar_isa;    // voxel.h itself, one voxel at a time: the reference that CUDA runs
+#if defined(AUG_X86)
+extern const Isa v2_isa, v3_isa, v4_isa;
+#else
+extern const Isa generic_isa;
+#endif
+
+}  // namespace aug

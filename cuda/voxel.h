@@ -1,0 +1,66 @@
+// The augmentation of four voxels: the body of the CUDA kernel, and the reference that the vector code of the CPU must equal.
+#pragma once
+
+#include "intensity.h"
+#include "philox.h"
+#include "sample.h"
+
+AUG_BEGIN
+
+/// Voxels that share a Philox counter; one CUDA thread makes them.
+constexpr int BLOCK = 4;
+
+AUG_HOSTDEV bool is_occluded(const Params& p, int z) { return z >= p.occlusion[0] && z < p.occlusion[1]; }
+
+/// Voxels 4 block .. 4 block + 3 of the sample's grid in C order, all channels and the label. T: int16_t or float.
+template <class T>
+AUG_HOSTDEV void augment_block(const Params& p, uint64_t block) {
+    const int64_t width = p.out_shape[2], height = p.out_shape[1];
+    const int64_t voxels = width * height * p.out_shape[0], in_voxels = static_cast<int64_t>(p.in_shape[0]) * p.in_shape[1] * p.in_shape[2];
+    const int64_t first = static_cast<int64_t>(block) * BLOCK;
+    const int64_t row = first / width;
+    int x = static_cast<int>(first - row * width), y = static_cast<int>(row % height), z = static_cast<int>(row / height);
+
+    Place at[BLOCK];
+    bool hidden[BLOCK];
+    Anchor anchor{};
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
+    for (int i = 0; i < BLOCK; i++) {
+        if (i == 0 || x % X_BLOCK == 0) anchor = anchor_of(p, z, y, x / X_BLOCK * X_BLOCK);
+        at[i] = place_of(p, anchor, x % X_BLOCK);
+        hidden[i] = is_occluded(p, z);
+        if (p.out_label && first + i < voxels) {
+            const bool painted = hidden[i] && p.occlusion_label != KEEP_OCCLUDED_LABEL;
+            reinterpret_cast<uint8_t*>(p.out_label)[first + i] = painted ? static_cast<uint8_t>(p.occlusion_label) : sample_label(p, at[i]);
+        }
+        if (++x == width) {
+            x = 0;
+            if (++y == height) { y = 0; z++; }
+        }
+    }
+
+    const Tone tone(p);
+    for (int channel = 0; channel < p.channels; channel++) {
+        const T* image = reinterpret_cast<const T*>(p.image) + channel * in_voxels;
+        float noise[BLOCK] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (p.flags & NOISE) normals_of_block(p.key, static_cast<uint32_t>(channel), block, noise);
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
+        for (int i = 0; i < BLOCK; i++) {
+            if (first + i >= voxels) break;
+            float v;
+            if (hidden[i]) {
+                v = apply_window<Scalar>(tone, p.fill);
+            } else {
+                v = (p.flags & NEAREST) ? sample_nearest(image, p.in_shape, at[i], p.fill) : sample_trilinear(image, p.in_shape, at[i], p.fill);
+                v = apply_tone<Scalar>(tone, v, noise[i]);
+            }
+            store_voxel(p.out_image, p.out_type, static_cast<uint64_t>(channel * voxels + first + i), v);
+        }
+    }
+}
+
+AUG_END
