@@ -1,0 +1,63 @@
+"""The `augserver` command. Each subcommand is a module here with a click command of its own name, imported when it is used.
+
+Errors of augserver.errors become one line on stderr and the exit code of their class; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from augserver.errors import AugError
+
+_COMMANDS = {
+    "demo": "See the whole thing work: synthetic torsos, stored, served, streamed, trained on.",
+    "info": "What a dataset holds.",
+    "ingest": "Read scans into a dataset.",
+    "serve": "Serve augmented batches of a dataset.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name and imports a module only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"augserver.cli.{cmd_name}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="augserver", message="%(version)s")
+def augserver() -> None:
+    """Keep 3-D scans in memory, augment them in one fused kernel, stream batches to training loops."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code.
+
+    Args:
+        args: without the program's name; None: those of the process.
+    """
+    try:
+        code = augserver.main(args, prog_name="augserver", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        code = 130  # 128 + SIGINT, as shells have it
+    except AugError as error:
+        click.echo(f"augserver: {' '.join(str(error).split())}", err=True)
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,92 @@
+"""`augserver serve`: one dataset on one address, until a signal."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from augserver.cli.stop_signals import StopSignals
+    from augserver.config import ServerConfig
+    from augserver.service.server import Server
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--address", help="HOST:PORT to listen on; port 0 picks one.  [default: 127.0.0.1:50051]")
+@click.option("--backend", type=click.Choice(["auto", "cpu", "cuda"]), help="What computes the samples.  [default: auto]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU backend.  [default: one per core]")
+@click.option("--isa", help="Force an instruction set, such as x86-64-v2: same bits, other speed.", hidden=True)
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="TOML file with any of the settings; options win over it.")
+@click.option("--insecure", is_flag=True, default=None, help="Allow an address that other machines can reach, unencrypted.")
+def serve(
+    dataset: Path,
+    address: str | None,
+    backend: str | None,
+    threads: int | None,
+    isa: str | None,
+    config_path: Path | None,
+    insecure: bool | None,
+) -> int:
+    """Serve augmented batches of DATASET (a folder made by `augserver ingest`).
+
+    Once ready, one line on stdout says where. Ctrl-C or SIGTERM finishes the batches in flight and stops; a second one stops at once.
+    """
+    from augserver.cli.stop_signals import StopSignals
+    from augserver.config import ServerConfig, load_config
+
+    config = load_config(config_path) if config_path else ServerConfig()
+    config = dataclasses.replace(
+        config,
+        kernel=dataclasses.replace(config.kernel, **_given(backend=backend, threads=threads, isa=isa)),
+        listen=dataclasses.replace(config.listen, **_given(address=address, insecure=insecure)),
+    )
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    with StopSignals() as signals:
+        return _run(dataset, config, signals)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those options that the command line gave."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
+    from augserver.kernel import open_backend
+    from augserver.service.heap import keep_heap
+    from augserver.service.server import Server
+    from augserver.store import Dataset
+
+    keep_heap()
+    dataset = Dataset.open(path)
+    backend = open_backend(config.kernel.backend, threads=config.kernel.threads or None, isa=config.kernel.isa or None)
+    try:
+        server = Server(dataset, backend, config)
+    except BaseException:
+        backend.close()
+        raise
+    server.start()
+    if config.kernel.backend == "auto":
+        click.echo(f"backend: {backend.description}", err=True)
+    device = backend.description.rsplit(", ", 1)[0]  # "cpu, 2 threads": without the instruction set
+    count = len(dataset.volumes)
+    click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
+    signals.wait()
+    return _stop(server, config.listen.drain_s, signals)
+
+
+def _stop(server: Server, drain_s: float, signals: StopSignals) -> int:
+    """Drain, then stop; 0, or 128 + the number of a second signal that cut the drain short."""
+    server.drain()
+    deadline = time.monotonic() + drain_s
+    forced = 0
+    # 50 ms: how late a second signal may be seen
+    while not forced and not server.service.wait_idle(0.05) and time.monotonic() < deadline:
+        forced = signals.wait(0)
+    server.stop()
+    return 128 + forced if forced else 0

@@ -1,0 +1,183 @@
+"""Settings of a server: one frozen tree, read from TOML, checked wholly before anything starts.
+
+Every default carries its reason. There is no global instance and no environment is read: cli/ makes the tree and hands it down.
+
+    [kernel]  KernelConfig      [cache]   CacheConfig      [streams] StreamConfig
+    [limits]  LimitConfig       [listen]  ListenConfig
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from augserver.errors import ConfigError, NotFoundError
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelConfig:
+    """What computes the samples."""
+
+    backend: str = "auto"  # "auto", "cpu" or "cuda"; auto says at start-up what it took and why
+    threads: int = 0  # 0: one for each core that this process may use
+    isa: str = ""  # "": the best that this CPU has; "x86-64-v2" and others force one: same bits, other speed
+
+    def __post_init__(self) -> None:
+        _require(self.backend in ("auto", "cpu", "cuda"), "kernel.backend", self.backend, "one of auto, cpu, cuda")
+        _require(0 <= self.threads <= 1024, "kernel.threads", self.threads, "0 to 1024")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """Decoded volumes in host memory."""
+
+    max_bytes: int = 0  # 0: half of the memory that is free at start-up; the other half is for batches, messages and the page cache
+
+    def __post_init__(self) -> None:
+        _require(self.max_bytes >= 0, "cache.max_bytes", self.max_bytes, "0 or more bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """Batches between the kernel and the clients."""
+
+    max_streams: int = 32  # each holds one thread and look_ahead + 1 slots while it lives
+    look_ahead: int = 2  # batches made before the client asks: one ready, one computing, so that the wire never waits for a draw
+    workers: int = 2  # one waits for a decode while the other computes; the kernel's own threads do the work inside a batch
+    max_slot_bytes: int = 4 * GIB  # all slots of all streams: thirty streams of 4 x (160, 120, 120) float32 with labels
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.max_streams <= 1024, "streams.max_streams", self.max_streams, "1 to 1024")
+        _require(1 <= self.look_ahead <= 64, "streams.look_ahead", self.look_ahead, "1 to 64")
+        _require(1 <= self.workers <= 64, "streams.workers", self.workers, "1 to 64")
+        _require(self.max_slot_bytes >= MIB, "streams.max_slot_bytes", self.max_slot_bytes, f"at least {MIB} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitConfig:
+    """The largest things that one request may ask for."""
+
+    max_patch_voxels: int = 512**3  # four times the patch of any network that trains on one GPU today
+    max_batch_size: int = 1024  # keeps the header with the provenance of a batch near 200 kB
+    max_batch_bytes: int = GIB  # of one rank's part of a batch
+    max_message_bytes: int = 64 * MIB  # one whole sample of 240 voxels cubed, float32 with a label; a bound on what a client must hold
+    max_request_bytes: int = MIB  # a recipe is about a kilobyte
+    part_bytes: int = 2 * MIB  # 1 MiB gave 2.7 GB/s, 2 MiB 3.0 on loopback; fits the 4 MiB that gRPC clients accept by default
+    min_part_bytes: int = 16 * 1024  # smaller parts spend their time in message overhead
+    max_part_bytes: int = 16 * MIB  # larger ones gain nothing and cost page faults on both sides
+
+    def __post_init__(self) -> None:
+        for name in ("max_patch_voxels", "max_batch_size", "max_batch_bytes", "max_request_bytes", "min_part_bytes"):
+            _require(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "1 or more")
+        _require(
+            self.min_part_bytes <= self.part_bytes <= self.max_part_bytes,
+            "limits.part_bytes",
+            self.part_bytes,
+            f"min_part_bytes to max_part_bytes, {self.min_part_bytes} to {self.max_part_bytes}",
+        )
+        # A first part carries the batch's header as well: room for it.
+        _require(
+            self.max_part_bytes + MIB <= self.max_message_bytes < 1 << 31,
+            "limits.max_message_bytes",
+            self.max_message_bytes,
+            f"max_part_bytes + {MIB} to {(1 << 31) - 1}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenConfig:
+    """Where the server listens and when it gives up on a peer."""
+
+    address: str = "127.0.0.1:50051"  # loopback: nothing is open until someone opens it
+    insecure: bool = False  # whether an address that others can reach may be bound without TLS
+    keepalive_s: float = 10.0  # silence after which a client is pinged
+    keepalive_timeout_s: float = 5.0  # no answer to the ping in this time: the client is dead and its streams are freed
+    drain_s: float = 10.0  # how long a stop waits for batches in flight; Kubernetes kills after 30 s
+
+    def __post_init__(self) -> None:
+        for name in ("keepalive_s", "keepalive_timeout_s", "drain_s"):
+            _require(0.1 <= getattr(self, name) <= 3600.0, f"listen.{name}", getattr(self, name), "0.1 to 3600 seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """All settings of a server."""
+
+    kernel: KernelConfig = field(default_factory=KernelConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    streams: StreamConfig = field(default_factory=StreamConfig)
+    limits: LimitConfig = field(default_factory=LimitConfig)
+    listen: ListenConfig = field(default_factory=ListenConfig)
+
+
+_SECTIONS: Mapping[str, Any] = {
+    "kernel": KernelConfig,
+    "cache": CacheConfig,
+    "streams": StreamConfig,
+    "limits": LimitConfig,
+    "listen": ListenConfig,
+}
+_KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+def load_config(path: Path) -> ServerConfig:
+    """Read a server's settings from a TOML file; what it leaves out keeps its default.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: not TOML, an unknown section or key (named with the nearest known one), a value of another type or out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no config file {path}; give --config an existing TOML file, or leave it out for the defaults") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"config file {path} is not TOML: {error}") from error
+    return parse_config(document)
+
+
+def parse_config(document: Mapping[str, Any]) -> ServerConfig:
+    """Settings from a parsed TOML document; errors as in `load_config`."""
+    sections: dict[str, Any] = {}
+    for name, values in document.items():
+        if name not in _SECTIONS:
+            raise ConfigError(f"unknown config section [{name}]{_nearest(name, _SECTIONS)}; known: {', '.join(_SECTIONS)}")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"config key {name!r} must be a section, [{name}], got {values!r}")
+        sections[name] = _parse_section(name, _SECTIONS[name], values)
+    return ServerConfig(**sections)
+
+
+def _parse_section(section: str, kind: Any, values: Mapping[str, Any]) -> Any:
+    fields = {each.name: str(each.type) for each in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"unknown config key {section}.{key}{_nearest(key, fields)}; known: {', '.join(fields)}")
+        wanted = _KINDS[fields[key]]
+        # bool is a subclass of int: `threads = true` must not mean one thread.
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            raise ConfigError(f"config key {section}.{key} must be of type {fields[key]}, got {value!r}")
+    return kind(**values)
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f", did you mean {match[0]!r}?" if match else ""
+
+
+def _require(condition: bool, key: str, got: object, allowed: str) -> None:
+    """Raise ConfigError unless `condition` holds; NaN fails every comparison and so is refused."""
+    if not condition:
+        raise ConfigError(f"{key} must be {allowed}, got {got!r}")

@@ -1,0 +1,144 @@
+"""The methods of augserver.v1.AugServer, on top of the pipeline.
+
+A handler checks its request, waits for batches and encodes them; computing happens on the scheduler's threads. gRPC takes one
+message at a time from a handler, so a client that does not read stops its own handler, then its own stream, and nobody else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from augclient.wire.parts import encode_payload, split_payload
+from augclient.wire.v1 import augserver_pb2 as pb
+from numpy.typing import NDArray
+
+from augserver.config import ServerConfig
+from augserver.errors import BudgetError, UnavailableError
+from augserver.pipeline.scheduler import Batch, BatchStream, Scheduler, StreamSpec
+from augserver.pipeline.volume_cache import VolumeCache
+from augserver.service.faults import Faults
+from augserver.service.messages import dataset_message, header_message, volume_message
+from augserver.service.requests import BatchRequest, RequestReader
+from augserver.store import Dataset
+
+
+class AugService:
+    """Answers calls; thread-safe. `drain` makes it refuse new calls and end the running streams after the batch in flight."""
+
+    def __init__(self, dataset: Dataset, cache: VolumeCache, scheduler: Scheduler, config: ServerConfig) -> None:
+        self._dataset = dataset
+        self._cache = cache
+        self._scheduler = scheduler
+        self._max_streams = config.streams.max_streams
+        self._reader = RequestReader(dataset, config.limits)
+        self._faults = Faults(dataset.path)
+        self._description = dataset_message(dataset)
+        self._calls = threading.Condition()
+        self._streams = 0
+        self._running = 0
+        self._draining = False
+
+    def get_dataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.Dataset:
+        """GetDataset."""
+        with self._faults.mapped(context), self._call(stream=False):
+            return self._description
+
+    def get_volume(self, request: pb.GetVolumeRequest, context: Any) -> Iterator[bytes]:
+        """GetVolume: the volume as ingested, in parts."""
+        with self._faults.mapped(context), self._call(stream=True):
+            info = self._dataset.info(request.id)
+            self._cache.require_fit([info.id])
+            part_bytes = self._reader.read_part_bytes(request.part_bytes)
+            header: bytes | None = volume_message(info).SerializeToString()
+            label_bytes = int(np.prod(info.shape[1:])) if info.has_label else 0
+            for stretch in split_payload(info.size_bytes - label_bytes, label_bytes, part_bytes):
+                # Leased for one part at a time: a client that stops reading pins no memory.
+                with self._cache.lease(info.id) as volume:
+                    [part] = encode_payload(0, header, _bytes_of(volume.image), _bytes_of(volume.label), iter([stretch]))
+                header = None
+                yield part
+                if not stretch.last:
+                    self._check_draining()
+
+    def stream_batches(self, request: pb.StreamBatchesRequest, context: Any) -> Iterator[bytes]:
+        """StreamBatches: batches in order, each in parts or by sample."""
+        with self._faults.mapped(context), self._call(stream=True):
+            checked = self._reader.read_stream(request)
+            with self._open(checked.spec, context) as stream:
+                while (batch := stream.next_batch()) is not None:
+                    with batch:
+                        yield from self._encode(checked, batch)
+                    if batch.step + 1 < checked.spec.stop:
+                        self._check_draining()
+
+    def get_sample(self, request: pb.GetSampleRequest, context: Any) -> bytes:
+        """GetSample: one sample, one message."""
+        with self._faults.mapped(context), self._call(stream=False):
+            checked = self._reader.read_sample(request)
+            with self._open(checked.spec, context) as stream:
+                while (batch := stream.next_batch()) is not None:
+                    with batch:
+                        [message] = self._encode(checked, batch)
+            return message
+
+    def drain(self) -> None:
+        """Refuse new calls from now on and end each running stream after the batch that it is sending."""
+        with self._calls:
+            self._draining = True
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no call is running; False if that took longer than `timeout_s`."""
+        with self._calls:
+            return self._calls.wait_for(lambda: self._running == 0, timeout_s)
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open now."""
+        with self._calls:
+            return self._streams
+
+    @contextmanager
+    def _call(self, *, stream: bool) -> Iterator[None]:
+        """Count a call while it runs; refuse it while draining or, for a stream, beyond the budget."""
+        with self._calls:
+            self._check_draining()
+            if stream and self._streams >= self._max_streams:
+                raise BudgetError(
+                    f"{self._streams} streams are open, the budget is streams.max_streams = {self._max_streams}; "
+                    "close a stream, connect to another server, or raise the budget"
+                )
+            self._running += 1
+            self._streams += stream
+        try:
+            yield
+        finally:
+            with self._calls:
+                self._running -= 1
+                self._streams -= stream
+                self._calls.notify_all()
+
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise UnavailableError("the server is draining; connect to another one, or to this one when it is back, and resume by step")
+
+    @contextmanager
+    def _open(self, spec: StreamSpec, context: Any) -> Iterator[BatchStream]:
+        """A stream that ends with its call, however that ends: a client that dies must not leave a handler waiting."""
+        self._cache.require_fit(self._dataset.volumes)
+        with self._scheduler.open(spec) as stream:
+            if not context.add_callback(stream.close):
+                raise UnavailableError("the call ended before its first batch")
+            yield stream
+
+    def _encode(self, request: BatchRequest, batch: Batch) -> Iterator[bytes]:
+        header = header_message(request.spec.layout, batch.params, self._dataset.fingerprint).SerializeToString()
+        return encode_payload(batch.step, header, _bytes_of(batch.image), _bytes_of(batch.label), request.split())
+
+
+def _bytes_of(array: NDArray[Any] | None) -> Any:
+    """A flat view of the array's bytes; the wire is little-endian, as is every machine that we run on."""
+    return None if array is None else array.reshape(-1).view(np.uint8).data

@@ -1,0 +1,160 @@
+"""Read requests: every field is checked here, wholly, before any work is done or memory taken.
+
+What comes out (StreamSpec and how to cut it into messages) can be computed without a further look at the request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from augclient.wire.parts import Stretch, split_payload, split_samples
+from augclient.wire.v1 import augserver_pb2 as pb
+
+from augserver.augment import compile_recipe
+from augserver.config import MIB, LimitConfig
+from augserver.errors import BudgetError, RecipeError, RequestError, StateError
+from augserver.pipeline.batch_slots import BatchLayout
+from augserver.pipeline.plan import Plan, batch_indices
+from augserver.pipeline.scheduler import StreamSpec
+from augserver.store import Dataset
+
+_DTYPES: dict[int, str] = {pb.FLOAT32: "float32", pb.FLOAT16: "float16", pb.UINT8: "uint8"}
+_MAX_INDEX = (1 << 63) - 1  # an index stays a signed 64-bit integer in every client's language
+_HEADER_BYTES = MIB  # room for a batch's header beside its payload in one message; limits.max_batch_size keeps it below
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRequest:
+    """A checked request: what to compute, and how each batch is cut into messages."""
+
+    spec: StreamSpec
+    split: Callable[[], Iterator[Stretch]]
+
+
+class RequestReader:
+    """Checks requests against one dataset and the server's limits."""
+
+    def __init__(self, dataset: Dataset, limits: LimitConfig) -> None:
+        self._dataset = dataset
+        self._limits = limits
+        self._infos = {id_: dataset.info(id_) for id_ in dataset.volumes}
+
+    def read_stream(self, request: pb.StreamBatchesRequest) -> BatchRequest:
+        """Check a StreamBatchesRequest.
+
+        Raises:
+            RequestError (or RecipeError, PatchError): a field is not allowed.
+            BudgetError: it asks for more than a limit of this server.
+            StateError: it names another dataset's fingerprint.
+        """
+        self._check_fingerprint(request.fingerprint)
+        size, world, rank = request.batch_size, request.world or 1, request.rank
+        batch_indices(request.start, size, rank, world)  # checks all four
+        if size > self._limits.max_batch_size:
+            raise BudgetError(
+                f"batch_size {size} exceeds limits.max_batch_size = {self._limits.max_batch_size}; "
+                "ask for smaller batches, or raise the limit"
+            )
+        plan = self._plan(request.recipe, request.patch, request.seed)
+        layout = self._layout(request.recipe, plan.patch, request.image_dtype, size // world)
+        start, stop = self._steps(request, size)
+        spec = StreamSpec(plan=plan, layout=layout, indices=lambda step: batch_indices(step, size, rank, world), start=start, stop=stop)
+        return BatchRequest(spec=spec, split=self._split(request, layout))
+
+    def read_sample(self, request: pb.GetSampleRequest) -> BatchRequest:
+        """Check a GetSampleRequest; errors as for read_stream."""
+        self._check_fingerprint(request.fingerprint)
+        if request.index > _MAX_INDEX:
+            raise RequestError(f"index must be 0 to {_MAX_INDEX}, got {request.index}")
+        plan = self._plan(request.recipe, request.patch, request.seed)
+        layout = self._layout(request.recipe, plan.patch, request.image_dtype, 1)
+        self._check_message(layout, "use StreamBatches with delivery PARTS")
+        index = request.index
+        spec = StreamSpec(plan=plan, layout=layout, indices=lambda step: range(index, index + 1), start=0, stop=1)
+        return BatchRequest(spec=spec, split=lambda: split_samples(1, layout.image_bytes, layout.label_bytes))
+
+    def read_part_bytes(self, part_bytes: int) -> int:
+        """The payload of one message; 0 is the server's choice.
+
+        Raises:
+            RequestError: outside the limits.
+        """
+        low, high = self._limits.min_part_bytes, self._limits.max_part_bytes
+        if part_bytes and not low <= part_bytes <= high:
+            raise RequestError(f"part_bytes must be {low} to {high}, or 0 for the server's choice, got {part_bytes}")
+        return part_bytes or self._limits.part_bytes
+
+    def _check_fingerprint(self, fingerprint: str) -> None:
+        if fingerprint and fingerprint != self._dataset.fingerprint:
+            raise StateError(
+                f"the request is for a dataset of fingerprint {fingerprint[:80]!r}, this server holds {self._dataset.fingerprint!r}; "
+                "connect to a server of that dataset, or start anew without the saved state"
+            )
+
+    def _plan(self, recipe: pb.Recipe, patch: Sequence[int], seed: int) -> Plan:
+        limit = self._limits.max_patch_voxels
+        if len(patch) == 3 and math.prod(patch) > limit:
+            raise BudgetError(
+                f"patch {tuple(patch)} has {math.prod(patch)} voxels, more than limits.max_patch_voxels = {limit}; "
+                "ask for a smaller patch, or raise the limit"
+            )
+        compiled = compile_recipe(recipe, modality=self._dataset.modality, classes=self._dataset.classes)
+        return Plan(self._infos, compiled, patch, seed, max_patch_voxels=limit)
+
+    def _layout(self, recipe: pb.Recipe, patch: tuple[int, int, int], image_dtype: int, count: int) -> BatchLayout:
+        dtype = _DTYPES.get(image_dtype)
+        if dtype is None:
+            raise RequestError(f"image_dtype must be one of {', '.join(pb.ImageDtype.keys())}, got number {image_dtype}")
+        if dtype == "uint8" and not recipe.HasField("window"):
+            raise RecipeError(
+                "image_dtype UINT8 is the windowed [0, 1] image times 255, and the recipe has no [window]; "
+                "add window.low and window.high, or ask for FLOAT32 or FLOAT16"
+            )
+        channels = {info.shape[0] for info in self._infos.values()}
+        if len(channels) != 1:
+            raise StateError(
+                f"the volumes of this dataset have {sorted(channels)} channels and cannot share a batch; "
+                "ingest them into datasets of their own"
+            )
+        layout = BatchLayout(
+            image_shape=(count, channels.pop(), *patch),
+            image_dtype=dtype,
+            has_label=any(info.has_label for info in self._infos.values()),
+        )
+        if layout.slot_bytes > self._limits.max_batch_bytes:
+            raise BudgetError(
+                f"a batch of {count} x {patch} as {dtype} takes {layout.slot_bytes} bytes, more than "
+                f"limits.max_batch_bytes = {self._limits.max_batch_bytes}; ask for a smaller batch or patch, or raise the limit"
+            )
+        return layout
+
+    def _steps(self, request: pb.StreamBatchesRequest, size: int) -> tuple[int, int]:
+        most = _MAX_INDEX // size  # steps whose samples all have an index that fits
+        steps = request.steps if request.HasField("steps") else max(most - request.start, 0)
+        if request.start > most or steps > most - request.start:
+            raise RequestError(
+                f"start + steps must be at most {most} for batch_size {size}, so that every index fits 63 bits; "
+                f"got start {request.start}, steps {steps}"
+            )
+        return request.start, request.start + steps
+
+    def _split(self, request: pb.StreamBatchesRequest, layout: BatchLayout) -> Callable[[], Iterator[Stretch]]:
+        if request.delivery == pb.PARTS:
+            part_bytes = self.read_part_bytes(request.part_bytes)
+            return lambda: split_payload(layout.image_bytes, layout.label_bytes, part_bytes)
+        if request.delivery == pb.SAMPLES:
+            if request.part_bytes:
+                raise RequestError(f"part_bytes goes with delivery PARTS only, got {request.part_bytes} with SAMPLES; leave it 0")
+            self._check_message(layout, "use delivery PARTS")
+            return lambda: split_samples(layout.image_shape[0], layout.image_bytes, layout.label_bytes)
+        raise RequestError(f"delivery must be one of {', '.join(pb.Delivery.keys())}, got number {request.delivery}")
+
+    def _check_message(self, layout: BatchLayout, way_out: str) -> None:
+        sample = (layout.image_bytes + layout.label_bytes) // layout.image_shape[0]
+        if sample + _HEADER_BYTES > self._limits.max_message_bytes:
+            raise BudgetError(
+                f"one sample takes {sample} bytes, and a message with its header at most "
+                f"limits.max_message_bytes = {self._limits.max_message_bytes}; {way_out}, or ask for a smaller patch"
+            )

@@ -1,0 +1,118 @@
+"""A running server: dataset, backend, pipeline and gRPC put together, started and stopped.
+
+start   everything that can fail is made before the port is bound; the port is bound last
+drain   health says NOT_SERVING, new calls get UNAVAILABLE, streams end after the batch in flight
+stop    the rest is cancelled; threads, sockets and memory are gone when `stop` returns
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import numpy as np
+from augclient.wire.methods import SERVICE, server_options, service_handler
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from augserver.config import ServerConfig
+from augserver.errors import StateError
+from augserver.kernel import Backend
+from augserver.pipeline.batch_slots import SlotPool
+from augserver.pipeline.host_memory import read_available_bytes
+from augserver.pipeline.scheduler import Scheduler
+from augserver.pipeline.volume_cache import VolumeCache
+from augserver.service.address import Address, parse_address, require_closed, require_free
+from augserver.service.aug_service import AugService
+from augserver.store import Dataset
+
+_SPARE_THREADS = 16  # beside one per stream: GetDataset, GetSample, health and reflection are short
+_FORCED_STOP_S = 5.0  # for handlers to see that their call was cancelled
+
+
+class Server:
+    """Serves one dataset on one address until `stop`.
+
+    Args:
+        dataset: opened; of one volume or more.
+        backend: closed by `stop`.
+        config: all settings.
+    Raises:
+        ConfigError: an address that is none, or an open one without `listen.insecure`.
+        StateError: the address is taken, or the dataset has no volumes.
+        BudgetError: a volume is larger than the cache.
+    """
+
+    def __init__(self, dataset: Dataset, backend: Backend, config: ServerConfig) -> None:
+        address = parse_address(config.listen.address)
+        require_closed(address, insecure=config.listen.insecure)
+        require_free(address)
+        if not dataset.volumes:
+            raise StateError(f"dataset {dataset.path} holds no volumes; add some with `augserver ingest SRC --out {dataset.path.name}`")
+        self._backend = backend
+        self.cache = VolumeCache(dataset.info, dataset.read, config.cache.max_bytes or read_available_bytes() // 2)
+        self.cache.require_fit(dataset.volumes)
+        self.slots = SlotPool(config.streams.max_slot_bytes, lambda size: np.empty(size, np.uint8))
+        self.scheduler = Scheduler(backend, self.cache, self.slots, look_ahead=config.streams.look_ahead, workers=config.streams.workers)
+        self.service = AugService(dataset, self.cache, self.scheduler, config)
+        self._health = health.HealthServicer()
+        self._grpc = self._make_grpc(config)
+        try:
+            self.port = _bind(self._grpc, address)
+        except BaseException:
+            self.scheduler.close()
+            raise
+        self.address = Address(address.host, self.port)
+
+    def start(self) -> None:
+        """Answer calls from now on."""
+        self._grpc.start()
+        for name in ("", SERVICE):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def drain(self) -> None:
+        """Say NOT_SERVING, refuse new calls, and let streams end after the batch that they are sending; returns at once."""
+        self._health.enter_graceful_shutdown()
+        self.service.drain()
+
+    def stop(self) -> None:
+        """Cancel what still runs and free everything."""
+        self._grpc.stop(grace=None)
+        self.scheduler.close()  # wakes handlers that wait for a batch
+        self.service.wait_idle(_FORCED_STOP_S)
+        self._grpc.stop(grace=None).wait()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._backend.close()
+
+    def _make_grpc(self, config: ServerConfig) -> Any:
+        threads = config.streams.max_streams + _SPARE_THREADS
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
+        options = dict(server_options())
+        options |= {
+            "grpc.max_receive_message_length": config.limits.max_request_bytes,
+            "grpc.max_send_message_length": config.limits.max_message_bytes,
+            "grpc.keepalive_time_ms": round(config.listen.keepalive_s * 1000),
+            "grpc.keepalive_timeout_ms": round(config.listen.keepalive_timeout_s * 1000),
+        }
+        # Beyond one call per thread gRPC answers RESOURCE_EXHAUSTED instead of queueing without bound.
+        server = grpc.server(self._pool, options=list(options.items()), maximum_concurrent_rpcs=threads)
+        service = self.service
+        handler = service_handler(
+            get_dataset=service.get_dataset,
+            get_volume=service.get_volume,
+            stream_batches=service.stream_batches,
+            get_sample=service.get_sample,
+        )
+        server.add_generic_rpc_handlers((handler,))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server
+
+
+def _bind(server: Any, address: Address) -> int:
+    try:
+        port = server.add_insecure_port(str(address))
+    except RuntimeError as error:
+        raise StateError(f"cannot listen on {address}: {error}; pick another address, or use port 0") from error
+    return int(port)
