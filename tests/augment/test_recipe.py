@@ -72,7 +72,7 @@ def test_values_reach_their_rules(compiled: Compile) -> None:
         ({"window": {"low": NAN, "high": 1}}, "window.low: got nan"),
         (
             {"crop": {"mode": "centre"}},
-            "crop.mode: got 'centre'; did you mean 'center'. allowed: 'center', 'uniform', 'valid', 'foreground'",
+            "crop.mode: got 'centre'; did you mean 'center'. allowed: 'center', 'uniform', 'valid'",
         ),
         ({"crop": {"patches_per_volume": 65537}}, "crop.patches_per_volume: got 65537; allowed: 1 to 65536"),
         ({"output": {"sampler": "exakt"}}, "output.sampler: got 'exakt'; did you mean 'exact'"),
@@ -80,7 +80,7 @@ def test_values_reach_their_rules(compiled: Compile) -> None:
         ({"output": {"spacing_mm": [1, 0, 1]}}, "output.spacing_mm: got 0; allowed: 0.01 to 100"),
         (
             {"labels": {"keep": ["livr"]}},
-            "labels.keep: got 'livr'; did you mean 'liver'. allowed: 'background', 'liver', 'bladder', 'lungs'",
+            "labels.keep: got 'livr'; did you mean 'liver'. allowed: 'background', 'liver', ",
         ),
         ({"labels": {}}, "labels.keep names no class"),
     ],
