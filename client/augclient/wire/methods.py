@@ -33,10 +33,10 @@ def client_options() -> list[Option]:
         ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
         ("grpc.http2.max_pings_without_data", 0),
-        # the stream retries on its own and more often; gRPC's default backs off for up to two minutes
+        # an attempt may take 5 s; half a second after a failed one comes the next: gRPC's default backs off for up to two minutes
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 2000),
-        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.min_reconnect_backoff_ms", 5000),
+        ("grpc.max_reconnect_backoff_ms", 500),
         # one TCP connection per channel, not one shared by all channels of the process to the same address
         ("grpc.use_local_subchannel_pool", 1),
         # volumes do not travel through a web proxy that the environment happens to name

@@ -1,0 +1,72 @@
+"""A toy server beside the test, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("toy_server.py")
+
+
+@pytest.fixture(scope="session")
+def toy() -> ModuleType:
+    """The module toy_server: formulas, servicer, start_server."""
+    spec = importlib.util.spec_from_file_location("toy_server", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["toy_server"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Running:
+    """A toy server in this process that can be stopped and started again on its port."""
+
+    def __init__(self, toy: ModuleType) -> None:
+        self._toy = toy
+        self.servicer = toy.ToyServicer()
+        self._server, self.port = toy.start_server(self.servicer)
+        self.address = f"127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+    def start(self) -> None:
+        self._server, _ = self._toy.start_server(self.servicer, self.port)
+
+
+@pytest.fixture
+def running(toy: ModuleType) -> Iterator[Running]:
+    server = Running(toy)
+    yield server
+    server.stop()
+
+
+class ServerProcess:
+    """A toy server in a process of its own, which can be killed."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._process = subprocess.Popen([sys.executable, str(SCRIPT), str(port)], stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        self.address = f"127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+@pytest.fixture
+def server_process() -> Iterator[ServerProcess]:
+    process = ServerProcess()
+    yield process
+    process.kill()
