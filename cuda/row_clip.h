@@ -17,6 +17,10 @@ struct RowClip {
 
 /// The x in [x0, x1) whose coordinate base + slope x may lie in [low, high].
 AUG_HOSTDEV void narrow(double base, double slope, double low, double high, int& x0, int& x1) {
+    if (low > high) {
+        x1 = x0;
+        return;
+    }
     const double a = (low - base) / slope, b = (high - base) / slope;
     const double from = a < b ? a : b, to = a < b ? b : a;
     if (from > x0) x0 = from < x1 ? static_cast<int>(__builtin_ceil(from)) : x1;

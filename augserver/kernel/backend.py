@@ -33,6 +33,8 @@ class Backend(Protocol):
         params: Sequence[SampleParams],
         out_image: NDArray[Any],
         out_label: NDArray[np.uint8] | None = None,
+        *,
+        nearest: bool = False,
     ) -> None:
         """Augment one sample of each volume, in order, and return when all are written.
 
@@ -41,6 +43,7 @@ class Backend(Protocol):
             params: N parameters.
             out_image: (N, C, Z, Y, X) float32, float16 or uint8, C-contiguous; written.
             out_label: (N, Z, Y, X) uint8, C-contiguous, or None; written. A volume without a label gives 0.
+            nearest: take the image's nearest voxel instead of the trilinear value.
         Raises:
             RequestError, GeometryError, RecipeError: before any work; nothing is written then.
         """

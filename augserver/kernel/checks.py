@@ -43,7 +43,7 @@ def check_volume(volume: Volume, where: str) -> None:
 def check_outputs(out_image: NDArray[Any], out_label: NDArray[Any] | None, samples: int, channels: int) -> None:
     """Raise RequestError unless the arrays can take `samples` patches of `channels` channels."""
     if out_image.ndim != 5 or out_image.shape[:2] != (samples, channels) or 0 in out_image.shape:
-        raise RequestError(f"out_image shape {out_image.shape}; allowed: (N, C, Z, Y, X) with N = {samples} samples, C = {channels} channels")
+        raise RequestError(f"out_image shape {out_image.shape}; allowed: (N, C, Z, Y, X) with N = {samples}, C = {channels}")
     if out_image.dtype.name not in OUTPUT_TYPES or not out_image.dtype.isnative:
         raise RequestError(f"out_image dtype {out_image.dtype}; allowed: {', '.join(OUTPUT_TYPES)}")
     if max(out_image.shape[2:]) > MAX_VOXELS:

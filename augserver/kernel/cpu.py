@@ -61,20 +61,10 @@ class CpuBackend:
         params: Sequence[SampleParams],
         out_image: NDArray[Any],
         out_label: NDArray[np.uint8] | None = None,
+        *,
+        nearest: bool = False,
     ) -> None:
         """See Backend.augment."""
-        self.resample(volumes, params, out_image, out_label, nearest=False)
-
-    def resample(
-        self,
-        volumes: Sequence[Volume],
-        params: Sequence[SampleParams],
-        out_image: NDArray[Any],
-        out_label: NDArray[np.uint8] | None,
-        *,
-        nearest: bool,
-    ) -> None:
-        """As augment; `nearest` takes the image's nearest voxel instead of the trilinear value."""
         if self._runner is None:
             raise BackendError("backend 'cpu' is closed; open another one")
         packed = _pack_batch(volumes, params, out_image, out_label, nearest)

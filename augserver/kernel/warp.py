@@ -1,0 +1,146 @@
+"""One volume, one explicit transformation: the kernel without a server."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from augserver.augment.sample import SampleParams
+from augserver.errors import GeometryError, RequestError
+from augserver.kernel.backend import Backend, open_backend
+from augserver.volume import Volume, VolumeInfo
+
+
+def warp(
+    image: NDArray[Any],
+    affine: ArrayLike,
+    shape: tuple[int, ...],
+    *,
+    label: NDArray[Any] | None = None,
+    interpolation: str = "linear",
+    noise_std: float = 0,
+    noise_key: int = 0,
+    window: tuple[float, float] | None = None,
+    occlude: tuple[int, int] | None = None,
+    fill: float = 0,
+    backend: str | Backend = "auto",
+) -> NDArray[np.float32] | tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Warp an image, and its label, in one pass: occlude -> affine -> noise -> window.
+
+    Args:
+        image: (Z, Y, X), (C, Z, Y, X) or (Y, X). int16 and float32 are used as they are; other types are converted where every value
+            stays exactly the same.
+        affine: output voxel -> input voxel, zyx: (3, 4), or (2, 3) for a (Y, X) image.
+        shape: of the output: (Z, Y, X), or (Y, X) for a (Y, X) image.
+        label: integers 0..255 on the image's grid (without channels), or None. It takes the nearest voxel.
+        interpolation: "linear" or "nearest", of the image.
+        noise_std: of Gaussian noise, in the image's unit; the same `noise_key` gives the same noise.
+        noise_key: 64-bit; another key, another noise.
+        window: (low, high), mapped to [0, 1] and clamped; None: the output is in the image's unit.
+        occlude: planes [z0, z1) of the output that become `fill`, label 0, without noise; rows for a (Y, X) image are not occluded.
+        fill: value outside the image, in its unit; blended at the faces and sent through the window like any voxel.
+        backend: "auto", "cpu", or an open backend.
+    Returns:
+        float32 image of `shape`, with C in front if the input has channels; with `label`, a pair (image, uint8 label).
+    Raises:
+        RequestError: image, label, shape or interpolation are not allowed.
+        GeometryError: the affine is not finite or reaches absurdly far.
+        RecipeError: noise, window or occlusion are not allowed.
+        BackendError: the backend cannot run here.
+    """
+    if interpolation not in ("linear", "nearest"):
+        raise RequestError(f"interpolation {interpolation!r}; allowed: 'linear', 'nearest'")
+    volume, flat = _as_volume(image, label)
+    patch = _as_patch(shape, flat)
+    if flat and occlude is not None:
+        raise RequestError("occlude takes planes of a 3-D output, and the image is (Y, X); pass image[None] and a (3, 4) affine")
+    params = SampleParams(
+        affine=_as_affine(affine, flat), fill=fill, noise_std=noise_std, noise_key=noise_key, window=window, occlusion=occlude
+    )
+    out_image = np.empty((1, volume.image.shape[0], *patch), np.float32)
+    out_label = None if volume.label is None else np.empty((1, *patch), np.uint8)
+    device = _shared_backend(backend) if isinstance(backend, str) else backend
+    device.augment([volume], [params], out_image, out_label, nearest=interpolation == "nearest")
+    warped: NDArray[np.float32] = out_image[0] if image.ndim == 4 else out_image[0, 0, 0] if flat else out_image[0, 0]
+    if out_label is None:
+        return warped
+    return warped, out_label[0, 0] if flat else out_label[0]
+
+
+@functools.cache
+def _shared_backend(name: str) -> Backend:
+    return open_backend(name)
+
+
+def _as_volume(image: NDArray[Any], label: NDArray[Any] | None) -> tuple[Volume, bool]:
+    """The arrays as a Volume of (C, Z, Y, X), and whether the image was (Y, X)."""
+    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3, 4):
+        got = f"{image.ndim} axes" if isinstance(image, np.ndarray) else type(image).__name__
+        raise RequestError(f"image: {got}; allowed: a numpy array (Z, Y, X), (C, Z, Y, X) or (Y, X)")
+    flat = image.ndim == 2
+    voxels = np.ascontiguousarray(_exactly(image, "image", (np.int16, np.float32)))
+    voxels = voxels.reshape((1,) * (4 - image.ndim) + image.shape)
+    ids = None
+    if label is not None:
+        ids = np.ascontiguousarray(_exactly(np.asarray(label), "label", (np.uint8,)))
+        if flat and ids.ndim == 2:
+            ids = ids[None]
+        if ids.shape != voxels.shape[1:]:
+            raise RequestError(f"label shape {np.shape(label)}; allowed: {image.shape[-3:]}, the image's grid")
+    channels, z, y, x = voxels.shape
+    info = VolumeInfo(
+        id="image",
+        shape=(channels, z, y, x),
+        dtype=voxels.dtype.name,
+        spacing_mm=(1.0, 1.0, 1.0),
+        affine=np.eye(4),
+        has_label=ids is not None,
+    )
+    return Volume(info=info, image=voxels, label=ids), flat
+
+
+def _exactly(array: NDArray[Any], name: str, targets: tuple[type[np.generic], ...]) -> NDArray[Any]:
+    """`array` in the first of these types that holds every value of it exactly."""
+    if array.dtype in targets:
+        return array
+    if array.dtype.kind not in "biuf":
+        raise RequestError(f"{name} dtype {array.dtype}; allowed: numbers")
+    if array.size == 0:
+        raise RequestError(f"{name} has shape {array.shape}, which holds no voxel")
+    for target in targets:
+        with np.errstate(invalid="ignore", over="ignore"):
+            converted = array.astype(target)
+            if np.array_equal(converted.astype(array.dtype), array):
+                return converted
+    allowed = " or ".join(np.dtype(target).name for target in targets)
+    raise RequestError(f"{name} dtype {array.dtype} holds values that {allowed} cannot (or NaN); scale or round it, then pass {allowed}")
+
+
+def _as_affine(affine: ArrayLike, flat: bool) -> NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            matrix = np.asarray(affine, dtype=np.float64).astype(np.float32)
+    except (TypeError, ValueError) as cause:
+        raise GeometryError(f"affine is no array of numbers ({cause}); allowed: (3, 4), output voxel to input voxel, zyx") from cause
+    if flat and matrix.shape == (2, 3):
+        promoted = np.zeros((3, 4), np.float32)
+        promoted[0, 0] = 1.0
+        promoted[1:, 1:] = matrix
+        return promoted
+    if flat:
+        raise GeometryError(f"affine shape {matrix.shape}; allowed: (2, 3) for a (Y, X) image, output pixel to input pixel, yx")
+    return matrix
+
+
+def _as_patch(shape: tuple[int, ...], flat: bool) -> tuple[int, int, int]:
+    axes = 2 if flat else 3
+    try:
+        sizes = tuple(int(n) for n in shape)
+    except (TypeError, ValueError) as cause:
+        raise RequestError(f"shape {shape!r}; allowed: {axes} whole numbers >= 1") from cause
+    if len(sizes) != axes or min(sizes) < 1 or sizes != tuple(shape):
+        raise RequestError(f"shape {shape!r}; allowed: {axes} whole numbers >= 1, the output's {'(Y, X)' if flat else '(Z, Y, X)'}")
+    return (1, sizes[0], sizes[1]) if flat else (sizes[0], sizes[1], sizes[2])
