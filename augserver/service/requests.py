@@ -14,7 +14,7 @@ from augclient.wire.v1 import augserver_pb2 as pb
 
 from augserver.augment import compile_recipe
 from augserver.config import MIB, LimitConfig
-from augserver.errors import BudgetError, RecipeError, RequestError, StateError
+from augserver.errors import BudgetError, PatchError, RecipeError, RequestError, StateError
 from augserver.pipeline.batch_slots import BatchLayout
 from augserver.pipeline.plan import Plan, batch_indices
 from augserver.pipeline.scheduler import StreamSpec
@@ -95,7 +95,9 @@ class RequestReader:
 
     def _plan(self, recipe: pb.Recipe, patch: Sequence[int], seed: int) -> Plan:
         limit = self._limits.max_patch_voxels
-        if len(patch) == 3 and math.prod(patch) > limit:
+        if len(patch) != 3:  # before its numbers are multiplied or shown: there may be very many
+            raise PatchError(f"patch must be three sizes (Z, Y, X) in voxels, got {len(patch)} numbers; for 2-D use Z = 1")
+        if math.prod(patch) > limit:
             raise BudgetError(
                 f"patch {tuple(patch)} has {math.prod(patch)} voxels, more than limits.max_patch_voxels = {limit}; "
                 "ask for a smaller patch, or raise the limit"
