@@ -1,0 +1,41 @@
+"""Tables of volumes for people; pipes get them at full width, unwrapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from augserver.volume import VolumeInfo
+
+_PIPE_WIDTH = 200
+
+
+def volume_table(volumes: Sequence[VolumeInfo]) -> None:
+    """Print one line per volume: id, shape, spacing, dtype, classes."""
+    table = Table("volume", "shape (C,Z,Y,X)", "spacing z,y,x mm", "dtype", "MB", "classes")
+    for info in volumes:
+        classes = sum(1 for key in info.class_voxels if key) if info.has_label else None
+        table.add_row(
+            Text(info.id),
+            " x ".join(map(str, info.shape)),
+            ", ".join(f"{value:.4g}" for value in info.spacing_mm),
+            info.dtype,
+            f"{info.size_bytes / 1e6:.1f}",
+            "no label" if classes is None else str(classes),
+        )
+    _console().print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they are: no markup, no highlighting, no wrapping at the width of a pipe."""
+    console = _console()
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)

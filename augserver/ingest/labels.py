@@ -1,0 +1,122 @@
+"""Pair scans with their label files, and read a label onto its image's grid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from augserver.errors import ConfigError, GeometryError, VolumeError
+from augserver.geometry import Affine
+from augserver.ingest.resample import carry_label
+from augserver.ingest.scan import canonical_scan
+from augserver.ingest.sources import READERS, Source, read_file, split_suffix
+
+_ID = "{id}"
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """Where the label of a scan is; made by `parse`.
+
+    A pattern such as "{id}_seg.nii.gz" or "labelsTr/{id}.nii.gz", {id} being the scan's stem, is looked up in the scan's folder, then in
+    the folders above it up to the one that was named on the command line. A folder is searched for a file of the same stem, first in
+    the same place below it as the scan is below its root, then directly.
+    """
+
+    pattern: str = ""
+    folder: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str, roots: Sequence[Path]) -> LabelRule:
+        """The rule that `--labels TEXT` means.
+
+        Args:
+            roots: the folders named on the command line, where a relative folder is looked up too.
+        Raises:
+            ConfigError: neither a folder nor a pattern, or a pattern that every scan matches itself.
+        """
+        if _ID in text:
+            if Path(text).is_absolute() or ".." in Path(text).parts or not split_suffix(Path(text))[1]:
+                raise ConfigError(
+                    f"--labels pattern {text!r} must be relative, without '..', and end in one of {', '.join(READERS)}; "
+                    "for labels elsewhere, give their folder"
+                )
+            if split_suffix(Path(text))[0] == _ID and len(Path(text).parts) == 1:
+                raise ConfigError(f"--labels pattern {text!r} names the scans themselves; add what differs, such as '{{id}}_seg.nii.gz'")
+            return cls(pattern=text)
+        for folder in (Path(text), *(root / text for root in roots)):
+            if folder.is_dir():
+                return cls(folder=folder.absolute())
+        raise ConfigError(f"--labels {text!r} is neither a folder nor a pattern with {{id}}, such as '{{id}}_seg.nii.gz'")
+
+    def is_label(self, source: Source) -> bool:
+        """Whether a source is a label file by this rule, not a scan."""
+        if self.folder is not None:
+            return source.path.is_relative_to(self.folder)
+        match = "[^/]+".join(re.escape(part) for part in self.pattern.split(_ID))
+        return re.search(f"(^|/){match}$", source.path.as_posix()) is not None
+
+    def find(self, source: Source) -> Path:
+        """The label file of a scan.
+
+        Raises:
+            VolumeError: there is none, or more than one.
+        """
+        if self.folder is not None:
+            places = (self.folder / source.path.parent.relative_to(source.root), self.folder)
+            found = [[place / (source.stem + suffix) for suffix in READERS] for place in dict.fromkeys(places)]
+            looked = f"{source.stem} with one of {', '.join(READERS)} in the folder of labels"
+        else:
+            # A DICOM series is a folder: its label may lie in it or beside it.
+            start = source.path if source.slices else source.path.parent
+            above = [start, *start.parents]
+            end = above.index(source.root) if source.root in above else 0
+            wanted = self.pattern.replace(_ID, source.stem)
+            found = [[place / wanted] for place in dict.fromkeys([*above[: end + 1], source.root])]
+            looked = f"{wanted} in its folder and those above it"
+        for candidates in found:
+            present = [file for file in candidates if file.is_file()]
+            if len(present) > 1:
+                raise VolumeError(f"{source.stem}: has several labels, {present[0].name} and {present[1].name}; leave one")
+            if present:
+                return present[0]
+        raise VolumeError(f"{source.stem}: no label found; looked for {looked}; add it, or take the scan out, or ingest without --labels")
+
+
+def read_label(path: Path, shape: tuple[int, int, int], affine: Affine) -> NDArray[np.uint8]:
+    """Read a label file and carry it onto the image's grid by position in mm.
+
+    Args:
+        shape, affine: the image's grid.
+    Returns:
+        uint8 of `shape`; 0 where the label's own grid ends.
+    Raises:
+        VolumeError: as the readers; values that are no class ids 0..255; or no overlap with the image.
+    """
+    scan = canonical_scan(read_file(path), name=path.name)
+    label = _class_ids(scan.voxels, path.name)
+    try:
+        return carry_label(label, scan.affine, shape, affine)
+    except GeometryError as error:
+        raise VolumeError(f"{path.name}: {error}") from error
+
+
+def _class_ids(voxels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    ids = np.empty(voxels.shape, np.uint8)
+    wrong: set[float] = set()
+    for index, plane in enumerate(voxels):
+        with np.errstate(invalid="ignore"):  # NaN and what lies beyond uint8 is found by the comparison
+            np.copyto(ids[index], plane, casting="unsafe")
+        differs = ids[index] != plane
+        if differs.any():
+            wrong.update(np.unique(plane[differs])[:_SHOWN].tolist())
+    if wrong:
+        shown = ", ".join([f"{value:g}" for value in sorted(wrong)[:_SHOWN]] + ["..."] * (len(wrong) > _SHOWN))
+        raise VolumeError(f"{name}: has values that are no class ids: {shown}; allowed: whole numbers 0 to 255; renumber the classes")
+    return ids

@@ -1,0 +1,203 @@
+"""Read NIfTI-1 and NIfTI-2 files, single or in pairs, gzipped or not.
+
+nibabel parses the header; the voxels are taken from the bytes here. SimpleITK, which reads our other formats, returns voxels of a
+truncated .nii without a word, never sees a wrong gzip CRC, drops the shear of an sform and knows no NIfTI-2. Where it and we both
+read a file, they agree (tests/ingest/test_geometry_against_simpleitk.py).
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from numpy.typing import NDArray
+
+from augserver.errors import VolumeError
+from augserver.geometry import Affine, affine_from_ras, skew_deg
+from augserver.ingest.scan import MAX_SKEW_DEG, Scan, check_grid, geometry_of
+
+_HEADER_SIZES: dict[int, Any] = {348: Nifti1Header, 540: Nifti2Header}
+_PAIRED: dict[int, Any] = {348: Nifti1PairHeader, 540: Nifti2PairHeader}
+_SINGLE_MAGIC = (b"n+1\0", b"n+2\0")
+_PAIR_MAGIC = (b"ni1\0", b"ni2\0")
+_READ_BYTES = 16 << 20
+_MAX_PADDING = 4096  # zero bytes that some writers leave after the voxels
+
+
+def read_nifti(path: Path) -> Scan:
+    """Read a .nii, .nii.gz, or the .hdr of a pair whose .img lies beside it.
+
+    Raises:
+        VolumeError: truncated, corrupt, not NIfTI, no 3-D grid of real numbers, or a geometry that is missing or contradicts itself.
+    """
+    name = path.name
+    try:
+        with _open(path) as file:
+            header, paired = _read_header(file, name)
+            shape = _checked_shape(header, name)
+            dtype = _checked_dtype(header, name)
+            affine = _affine(header, shape, name)
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if paired:
+                with _open(image_of_pair(path)) as image_file:
+                    data = _read_exactly(image_file, int(header.get_data_offset()), size, name)
+            else:
+                file.seek(0)
+                data = _read_exactly(file, int(header.get_data_offset()), size, name)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise VolumeError(f"{name}: the gzip stream is truncated or corrupt ({error}); copy the file again from its source") from error
+    except OSError as error:
+        raise VolumeError(f"{name}: cannot be read ({error.strerror or error}); copy the file again from its source") from error
+    voxels = np.frombuffer(data, dtype).reshape(shape[::-1])
+    return Scan(voxels=_scaled(voxels, header, name), affine=affine, format="nifti")
+
+
+def image_of_pair(header: Path) -> Path:
+    """The .img or .img.gz that belongs to a .hdr or .hdr.gz.
+
+    Raises:
+        VolumeError: there is none.
+    """
+    stem = header.name.removesuffix(".gz").removesuffix(".hdr")
+    for suffix in (".img", ".img.gz"):
+        image = header.with_name(stem + suffix)
+        if image.is_file():
+            return image
+    raise VolumeError(f"{header.name}: its voxels are missing: neither {stem}.img nor {stem}.img.gz lies beside it")
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open for reading, through gzip if the content (not the name) says so."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if zipped else path.open("rb")  # type: ignore[return-value]
+
+
+def _read_header(file: IO[bytes], name: str) -> tuple[Any, bool]:
+    """The header in nibabel's class, and whether the voxels are in a second file."""
+    start = file.read(540)
+    magic = start[344:348] if start[344:348] in _SINGLE_MAGIC + _PAIR_MAGIC else start[4:8]
+    size = min(int.from_bytes(start[:4], order) for order in ("little", "big"))
+    if size not in _HEADER_SIZES or magic not in _SINGLE_MAGIC + _PAIR_MAGIC:
+        raise VolumeError(
+            f"{name}: is not NIfTI: its header has neither size 348 or 540 nor a NIfTI magic; "
+            "ANALYZE 7.5 is not taken: it has no orientation"
+        )
+    paired = magic in _PAIR_MAGIC
+    kind = _PAIRED[size] if paired else _HEADER_SIZES[size]
+    if len(start) < size:
+        raise VolumeError(f"{name}: is truncated inside the header: {len(start)} of {size} bytes; copy the file again from its source")
+    try:
+        return kind(start[:size]), paired
+    except (HeaderDataError, HeaderTypeError, ImageFileError, ValueError, KeyError, OverflowError) as error:
+        raise VolumeError(f"{name}: the NIfTI header is damaged: {error}") from error
+
+
+def _checked_shape(header: Any, name: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in header.get_data_shape())
+    except (HeaderDataError, ValueError, IndexError) as error:
+        raise VolumeError(f"{name}: the NIfTI header has no valid size: {error}") from error
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    check_grid(shape, name=name)
+    return shape
+
+
+def _checked_dtype(header: Any, name: str) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
+    except (HeaderDataError, KeyError) as error:
+        raise VolumeError(f"{name}: unknown NIfTI datatype {header['datatype']}") from error
+    if dtype.kind not in "iuf":
+        raise VolumeError(
+            f"{name}: voxels of type {dtype} (colour or complex) are not grey values; convert it to one real number per voxel"
+        )
+    return dtype
+
+
+def _affine(header: Any, shape: tuple[int, ...], name: str) -> Affine:
+    """The sform if there is one, else the qform; refused where the two, or the voxel sizes, place a corner elsewhere."""
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
+        raise VolumeError(f"{name}: lengths are in {unit!r}, must be mm; convert the header")
+    with geometry_of(name):
+        try:
+            sform, qform = (get(coded=True)[0] for get in (header.get_sform, header.get_qform))
+        except (HeaderDataError, ValueError) as error:
+            raise VolumeError(f"{name}: the NIfTI qform is damaged: {error}") from error
+        if sform is None and qform is None:
+            raise VolumeError(
+                f"{name}: neither qform nor sform is set, so which way is left, front and up is unknown; "
+                "set one, for example with nibabel's img.set_sform(affine, 1)"
+            )
+        affine = affine_from_ras(qform if sform is None else sform)
+        if skew_deg(affine) > MAX_SKEW_DEG:
+            return affine  # refused by its skew, which no qform can have
+        if sform is None or qform is None:
+            other, which = _with_voxel_sizes(affine, header), "voxel sizes (pixdim)"
+        else:
+            other, which = affine_from_ras(qform), "qform"
+    corners = np.array(np.meshgrid(*((0, size - 1) for size in shape[::-1]), indexing="ij")).reshape(3, -1)
+    apart = float(np.linalg.norm((affine - other)[:3, :3] @ corners + (affine - other)[:3, 3:], axis=0).max())
+    extent = float(np.linalg.norm(affine[:3, :3] @ (np.array(shape[::-1]) - 1)))
+    # float32 quaternions are good to about 1e-3 rad near half turns; half a voxel is where a label would move.
+    if apart > 0.5 * float(np.linalg.norm(affine[:3, :3], axis=0).min()) + 1e-3 * extent:
+        chosen = "qform" if sform is None else "sform"
+        raise VolumeError(
+            f"{name}: the header contradicts itself: {chosen} and {which} place a corner {apart:.1f} mm apart, and programs differ in "
+            "which they believe; keep the right one: set the code of the other to 0, or correct the voxel sizes"
+        )
+    return affine
+
+
+def _with_voxel_sizes(affine: Affine, header: Any) -> Affine:
+    """The affine with its columns scaled to the header's pixdim, about voxel 0."""
+    matrix = affine.copy()
+    sizes = np.abs(np.asarray(header["pixdim"][3:0:-1], np.float64))
+    matrix[:3, :3] *= sizes / np.linalg.norm(matrix[:3, :3], axis=0)
+    return matrix
+
+
+def _read_exactly(file: IO[bytes], offset: int, size: int, name: str) -> bytearray:
+    """`size` bytes from `offset`; reads on to the end, which checks the CRC of a gzip stream and finds what should not be there.
+
+    Memory grows with what the file really holds, not with what its header claims.
+    """
+    if offset < 0 or len(file.read(offset)) < offset:
+        raise VolumeError(f"{name}: the voxels begin at byte {offset}, beyond the end of the file; the header or the file is damaged")
+    data = bytearray()
+    while len(data) < size:
+        part = file.read(min(_READ_BYTES, size - len(data)))
+        if not part:
+            raise VolumeError(
+                f"{name}: is truncated: the header promises {size} bytes of voxels, the file has {len(data)}; copy it again from its source"
+            )
+        data += part
+    rest = file.read(_MAX_PADDING + 1)
+    if len(rest) > _MAX_PADDING or any(rest):
+        raise VolumeError(
+            f"{name}: holds more than the {size} bytes of voxels its header promises: header and voxels do not belong together"
+        )
+    return data
+
+
+def _scaled(voxels: NDArray[Any], header: Any, name: str) -> NDArray[Any]:
+    """Apply slope and intercept, plane by plane in float64, to float32; voxels without a slope keep their dtype."""
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise VolumeError(f"{name}: the intensity scaling is damaged: {error}") from error
+    if slope is None or (slope == 1 and not intercept):
+        return voxels
+    scaled = np.empty(voxels.shape, np.float32)
+    for index, plane in enumerate(voxels):
+        scaled[index] = plane.astype(np.float64) * slope + (intercept or 0.0)
+    return scaled
