@@ -3,7 +3,7 @@
 Every default carries its reason. There is no global instance and no environment is read: cli/ makes the tree and hands it down.
 
     [kernel]  KernelConfig      [cache]   CacheConfig      [streams] StreamConfig
-    [limits]  LimitConfig       [listen]  ListenConfig
+    [limits]  LimitConfig       [listen]  ListenConfig          [cuda]    CudaConfig
 """
 
 from __future__ import annotations
@@ -33,6 +33,35 @@ class KernelConfig:
     def __post_init__(self) -> None:
         _require(self.backend in ("auto", "cpu", "cuda"), "kernel.backend", self.backend, "one of auto, cpu, cuda")
         _require(0 <= self.threads <= 1024, "kernel.threads", self.threads, "0 to 1024")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaConfig:
+    """The queue of batches on each GPU, and its memory."""
+
+    devices: str = "0"  # ordinals as CUDA counts them, "0,1", or "all"; one queue each, a batch's samples are spread over them
+    slots: int = 3  # batches on the device: one uploading, one computing, one downloading
+    queue: int = 3  # batches that wait for a slot; one more blocks its submitter
+    slot_bytes: int = 0  # results of one batch on one device; 0: a sixteenth of the device's memory, at most 1 GiB
+    volume_bytes: int = 0  # volumes that stay on the device; 0: half of what the slots leave free
+    texture_bytes: int = 0  # the same for the texture sampler, taken when it is used; 0: a quarter
+    staging_bytes: int = 32 * MIB  # pinned, four chunks through which volumes go up; smaller ones only cost more calls
+    pageable: bool = False  # whether results may go to memory that is not pinned: several times slower, and without overlap
+    fatbin: str = ""  # the compiled kernels; "": those of the package
+
+    def __post_init__(self) -> None:
+        named = self.devices.split(",")
+        _require(
+            self.devices == "all" or (all(each.isdecimal() for each in named) and len(set(named)) == len(named)),
+            "cuda.devices",
+            self.devices,
+            "'all' or different ordinals such as '0,1'",
+        )
+        _require(2 <= self.slots <= 16, "cuda.slots", self.slots, "2 to 16; with one nothing overlaps")
+        _require(1 <= self.queue <= 64, "cuda.queue", self.queue, "1 to 64")
+        for name in ("slot_bytes", "volume_bytes", "texture_bytes"):
+            _require(getattr(self, name) >= 0, f"cuda.{name}", getattr(self, name), "0 or more bytes")
+        _require(MIB <= self.staging_bytes <= GIB, "cuda.staging_bytes", self.staging_bytes, f"{MIB} to {GIB}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +145,7 @@ class ServerConfig:
     streams: StreamConfig = field(default_factory=StreamConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
     listen: ListenConfig = field(default_factory=ListenConfig)
+    cuda: CudaConfig = field(default_factory=CudaConfig)
 
 
 _SECTIONS: Mapping[str, Any] = {
@@ -124,6 +154,7 @@ _SECTIONS: Mapping[str, Any] = {
     "streams": StreamConfig,
     "limits": LimitConfig,
     "listen": ListenConfig,
+    "cuda": CudaConfig,
 }
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
