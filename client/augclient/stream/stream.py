@@ -18,9 +18,9 @@ from augclient.stream.spec import StreamSpec
 class Stream(Iterator[Batch]):
     """Batches of a spec, in order, each exactly once; an iterator and a context manager.
 
-    A batch counts as delivered when next() has returned it. A background thread receives ahead; it ends with the stream: at the last
-    batch, by close() or `with`, on an error, or when the stream is garbage. next() may be interrupted by Ctrl-C and called again.
-    Not for several threads at once.
+    A batch counts as delivered when next() has returned it. A background thread receives ahead from the first next() on; it ends
+    with the stream: at the last batch, by close() or `with`, on an error, or when the stream is garbage. next() may be
+    interrupted by Ctrl-C and called again. Not for several threads at once.
     """
 
     def __init__(
@@ -37,28 +37,27 @@ class Stream(Iterator[Batch]):
         self._step = spec.start if state is None else spec.step_of(state)
         # in use at most: `prefetch` received, the one the trainer holds, and the one it held while it asked for that
         self._pool = BufferPool(keep=prefetch + 2)
-        self._receiver = Receiver(
-            open_call,
-            BatchAssembler(
-                samples=spec.samples,
-                patch=spec.patch,
-                image_dtype=spec.image_dtype,
-                fingerprint=spec.fingerprint,
-                pool=self._pool,
-            ),
-            address=address,
-            first=self._step,
-            stop=spec.stop,
-            stride=spec.stride,
-            prefetch=prefetch,
-            reconnect_s=reconnect_s,
-        )
-        self._finalizer = weakref.finalize(self, self._receiver.close)
+        self._open_call = open_call
+        self._address = address
+        self._prefetch = prefetch
+        self._reconnect_s = reconnect_s
+        self._receiver: Receiver | None = None
+        self._closed = False
 
     @property
     def next_step(self) -> int:
         """Number of the next undelivered batch."""
         return self._step
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """(Z, Y, X) of every batch."""
+        return self._spec.patch
+
+    @property
+    def stop(self) -> int | None:
+        """The step that the stream ends before; None: endless."""
+        return self._spec.stop
 
     def __next__(self) -> Batch:
         """Wait for the next batch.
@@ -69,18 +68,20 @@ class Stream(Iterator[Batch]):
             StateError: the stream is closed, or the server came back with another dataset.
             AugError: what the server answered.
         """
-        if not self._finalizer.alive and not self._at_end():
+        if self._at_end():
+            self.close()
+            raise StopIteration
+        if self._closed:
             raise StateError(f"the stream is closed, at batch {self._step}; server.stream(..., state=stream.state_dict()) goes on")
+        if self._receiver is None:
+            self._receiver = self._start()
         try:
             batch = self._receiver.take()
         except Exception:
             self.close()
             raise
         if batch is None:
-            if not self._at_end():
-                raise StateError(f"the stream was closed while it waited for batch {self._step}")
-            self.close()
-            raise StopIteration
+            raise StateError(f"the stream was closed while it waited for batch {self._step}")
         self._step = batch.step + self._spec.stride
         return batch
 
@@ -90,7 +91,9 @@ class Stream(Iterator[Batch]):
 
     def close(self) -> None:
         """End the stream and its thread, and cancel the call; twice is fine. Batches taken before stay valid."""
-        self._finalizer()
+        self._closed = True
+        if self._receiver is not None:
+            self._receiver.close()
 
     def statistics(self) -> PoolStatistics:
         """Buffers that the stream has allocated, and those that lie free."""
@@ -104,3 +107,21 @@ class Stream(Iterator[Batch]):
 
     def _at_end(self) -> bool:
         return self._spec.stop is not None and self._step >= self._spec.stop
+
+    def _start(self) -> Receiver:
+        spec = self._spec
+        assembler = BatchAssembler(
+            samples=spec.samples, patch=spec.patch, image_dtype=spec.image_dtype, fingerprint=spec.fingerprint, pool=self._pool
+        )
+        receiver = Receiver(
+            self._open_call,
+            assembler,
+            address=self._address,
+            first=self._step,
+            stop=spec.stop,
+            stride=spec.stride,
+            prefetch=self._prefetch,
+            reconnect_s=self._reconnect_s,
+        )
+        weakref.finalize(self, receiver.close)  # also at the interpreter's exit
+        return receiver
