@@ -33,7 +33,8 @@ def storage_dtype(image: NDArray[Any], *, name: str) -> np.dtype[Any]:
     fits, bad = True, 0
     for plane in _planes(image):
         if plane.dtype.kind == "f":
-            finite = np.isfinite(plane.astype(np.float32, copy=False))
+            with np.errstate(over="ignore"):  # what overflows is counted
+                finite = np.isfinite(plane.astype(np.float32, copy=False))
             bad += plane.size - int(np.count_nonzero(finite))
             fits = fits and not bad and bool(np.all(np.rint(plane) == plane))
         fits = fits and bool(plane.min() >= _INT16.min) and bool(plane.max() <= _INT16.max)

@@ -19,7 +19,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         StoreError: the folder is no volume, or its metadata cannot be understood.
     """
-    record = layout.read_attributes(folder).get(layout.NAMESPACE)
+    attributes = layout.read_attributes(folder)
+    record = attributes.get(layout.NAMESPACE)
     if not isinstance(record, dict):
         raise StoreError(f"{folder} is no volume of a dataset: its attributes have no {layout.NAMESPACE!r}; remove the folder")
     try:
@@ -28,6 +29,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         expected = {"image_sha256": str, "file_bytes": dict, "provenance": dict}
         if not all(isinstance(record[key], kind) for key, kind in expected.items()) or "label_sha256" not in record:
             raise ValueError("fields of the wrong type")
+        if record["ome_sha256"] != layout.canonical_digest(attributes["ome"]):
+            raise ValueError("its OME-Zarr metadata was altered")
     except (KeyError, TypeError, ValueError, GeometryError) as error:
         raise StoreError(
             f"volume {folder.name!r} of {folder.parent} has damaged metadata ({error!r}); remove {folder} and ingest it again"

@@ -117,6 +117,7 @@ class DatasetWriter:
             raise StoreError(f"{self.path} already has volume {taken!r}; ids must differ in more than case, and volumes are never replaced")
         spacing_mm, affine = _check_geometry(volume_id, image, label, spacing_mm, affine)
         image = np.asarray(image, storage_dtype(image, name=volume_id))
+        viewed = ome.image_metadata(volume_id, spacing_mm, affine)
         record = {
             "shape": list(image.shape),
             "dtype": image.dtype.name,
@@ -126,12 +127,13 @@ class DatasetWriter:
             "class_voxels": {} if label is None else {str(key): count for key, count in count_classes(label).items()},
             "image_sha256": content_hash(image),
             "label_sha256": None if label is None else content_hash(label),
+            "ome_sha256": layout.canonical_digest(viewed),
             "provenance": dict(provenance or {}),
         }
         partial = self.path / (layout.PARTIAL + volume_id)
         try:
             record["file_bytes"] = _write_arrays(partial, image, label, info_of(volume_id, record))
-            layout.write_attributes(partial, {"ome": ome.image_metadata(volume_id, spacing_mm, affine), layout.NAMESPACE: record})
+            layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record})
             layout.flush_tree(partial)
             partial.rename(self.path / volume_id)
             layout.flush_to_disk(self.path)
