@@ -58,11 +58,9 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
     from augserver.kernel import open_backend
-    from augserver.service.heap import keep_heap
     from augserver.service.server import Server
     from augserver.store import Dataset
 
-    keep_heap()
     dataset = Dataset.open(path)
     backend = open_backend(config.kernel.backend, threads=config.kernel.threads or None, isa=config.kernel.isa or None)
     try:
@@ -72,7 +70,7 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
         raise
     server.start()
     if config.kernel.backend == "auto":
-        click.echo(f"backend: {backend.description}", err=True)
+        click.echo(f"auto took {backend.description}: this version has no other backend", err=True)
     device = backend.description.rsplit(", ", 1)[0]  # "cpu, 2 threads": without the instruction set
     count = len(dataset.volumes)
     click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
