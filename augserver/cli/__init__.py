@@ -11,8 +11,6 @@ from collections.abc import Sequence
 
 import click
 
-from augserver.errors import AugError
-
 _COMMANDS = {
     "demo": "See the whole thing work: synthetic torsos, stored, served, streamed, trained on.",
     "info": "What a dataset holds.",
@@ -57,7 +55,16 @@ def main(args: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except click.Abort:
         code = 130  # 128 + SIGINT, as shells have it
-    except AugError as error:
-        click.echo(f"augserver: {' '.join(str(error).split())}", err=True)
-        code = error.exit_code
+    except Exception as error:
+        code = _report(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: Exception) -> int:
+    """Say an error of ours in one line and return its exit code; raise any other."""
+    from augserver.errors import AugError  # brings gRPC and numpy along, which --help has no use for
+
+    if not isinstance(error, AugError):
+        raise error
+    click.echo(f"augserver: {' '.join(str(error).split())}", err=True)
+    return error.exit_code
