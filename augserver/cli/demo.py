@@ -160,6 +160,7 @@ def _show_and_measure(address: str, picture: Path, progress: Progress) -> float:
 
 
 def _draw_slices(server: Server, picture: Path, advance: Callable[[], None]) -> None:
+    import numpy as np
     from augclient import Recipe
 
     from augserver.cli.sheet import Column, draw_sheet
@@ -174,7 +175,8 @@ def _draw_slices(server: Server, picture: Path, advance: Callable[[], None]) -> 
         low, high = sample.window or (0.0, 0.0)
         captions = (f"window {low:.0f} to {high:.0f} HU", f"noise {sample.noise_std:.0f} HU")
         slab = f"planes {sample.occlusion[0]} to {sample.occlusion[1] - 1} occluded" if sample.occlusion else "nothing occluded"
-        title = "as scanned" if seed is None else f"seed {seed}"
+        mirrored = np.linalg.det(sample.affine[:, :3]) < 0
+        title = "as scanned" if seed is None else f"seed {seed}{', mirrored' if mirrored else ''}"
         columns.append(Column(title=title, captions=(*captions, slab), image=patch.image[0], label=patch.label))
         advance()
     heading = f"One patch of {SHOWN_VOLUME}, {PATCH[0]} x {PATCH[1]} x {PATCH[2]} voxels of 3 mm, under {len(SEEDS)} seeds"
