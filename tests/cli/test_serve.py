@@ -151,8 +151,6 @@ def test_a_port_that_is_taken_is_named(dataset: Path, capsys: pytest.CaptureFixt
 def test_two_servers_cannot_share_a_port(
     start: Callable[..., subprocess.Popen[str]], dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start: Callable[..., subprocess.Popen[str]], dataset: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
     address = ready(start()).split()[2]
     code, err = exit_code(capsys, str(dataset), "--address", address)
     assert code == 6
