@@ -183,7 +183,9 @@ def split_samples(samples: int, image_bytes: int, label_bytes: int) -> Iterator[
         yield Stretch(k * image, (k + 1) * image, k * label, (k + 1) * label, k == samples - 1)
 
 
-def encode_payload(step: int, header: bytes, image: memoryview, label: memoryview | None, stretches: Iterator[Stretch]) -> Iterator[bytes]:
+def encode_payload(
+    step: int, header: bytes | None, image: memoryview, label: memoryview | None, stretches: Iterator[Stretch]
+) -> Iterator[bytes]:
     """Encode the messages of one batch or volume, one by one as they are asked for.
 
     Args:
