@@ -89,7 +89,7 @@ def affine_from_ras(xyz_to_ras: ArrayLike) -> Affine:
     Raises:
         GeometryError: see check_affine.
     """
-    return check_affine(_RAS_TO_LPS @ np.asarray(xyz_to_ras, np.float64) @ _REVERSED)
+    return check_affine(_RAS_TO_LPS @ check_affine(xyz_to_ras) @ _REVERSED)
 
 
 def affine_to_ras(affine: Affine) -> Affine:

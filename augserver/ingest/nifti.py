@@ -45,12 +45,13 @@ def read_nifti(path: Path) -> Scan:
             dtype = _checked_dtype(header, name)
             affine = _affine(header, shape, name)
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            offset = _checked_offset(header, name)
             if paired:
                 with _open(image_of_pair(path)) as image_file:
-                    data = _read_exactly(image_file, int(header.get_data_offset()), size, name)
+                    data = _read_exactly(image_file, offset, size, name)
             else:
                 file.seek(0)
-                data = _read_exactly(file, int(header.get_data_offset()), size, name)
+                data = _read_exactly(file, offset, size, name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise VolumeError(f"{name}: the gzip stream is truncated or corrupt ({error}); copy the file again from its source") from error
     except OSError as error:
@@ -123,6 +124,13 @@ def _checked_dtype(header: Any, name: str) -> np.dtype[Any]:
     return dtype
 
 
+def _checked_offset(header: Any, name: str) -> int:
+    offset = float(header["vox_offset"])  # a float32 in NIfTI-1
+    if not offset.is_integer() or offset < 0:
+        raise VolumeError(f"{name}: the NIfTI header is damaged: its voxels begin at byte {offset}")
+    return int(header.get_data_offset())
+
+
 def _affine(header: Any, shape: tuple[int, ...], name: str) -> Affine:
     """The sform if there is one, else the qform; refused where the two, or the voxel sizes, place a corner elsewhere."""
     unit = header.get_xyzt_units()[0]
@@ -171,7 +179,7 @@ def _read_exactly(file: IO[bytes], offset: int, size: int, name: str) -> bytearr
 
     Memory grows with what the file really holds, not with what its header claims.
     """
-    if offset < 0 or len(file.read(offset)) < offset:
+    if not _skip(file, offset):
         raise VolumeError(f"{name}: the voxels begin at byte {offset}, beyond the end of the file; the header or the file is damaged")
     data = bytearray()
     while len(data) < size:
@@ -189,12 +197,21 @@ def _read_exactly(file: IO[bytes], offset: int, size: int, name: str) -> bytearr
     return data
 
 
+def _skip(file: IO[bytes], count: int) -> bool:
+    """Read past `count` bytes without keeping them; False if there are fewer."""
+    while count and (part := file.read(min(_READ_BYTES, count))):
+        count -= len(part)
+    return not count
+
+
 def _scaled(voxels: NDArray[Any], header: Any, name: str) -> NDArray[Any]:
     """Apply slope and intercept, plane by plane in float64, to float32; voxels without a slope keep their dtype."""
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
         raise VolumeError(f"{name}: the intensity scaling is damaged: {error}") from error
+    if np.isinf(header["scl_slope"]):
+        raise VolumeError(f"{name}: the intensity scaling is damaged: slope {header['scl_slope']}")
     if slope is None or (slope == 1 and not intercept):
         return voxels
     scaled = np.empty(voxels.shape, np.float32)

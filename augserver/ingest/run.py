@@ -20,6 +20,7 @@ from augserver.ingest.resample import resample_image, resampled_affine
 from augserver.ingest.scan import canonical_scan
 from augserver.ingest.sources import Source, source_digest
 from augserver.store import DatasetWriter
+from augserver.store.content import check_finite
 from augserver.volume import VolumeInfo
 
 
@@ -116,10 +117,7 @@ def _ingest_one(volume_id: str, source: Source, writer: DatasetWriter, config: I
         voxels, affine = scan.voxels, scan.affine
         del scan
         if config.spacing_mm is not None and not np.allclose(spacing_of(affine), config.spacing_mm, rtol=1e-5, atol=0):
-            if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-                raise VolumeError(
-                    f"{source.stem}: {np.count_nonzero(~np.isfinite(voxels))} voxels are NaN or infinite, every voxel must be finite"
-                )
+            check_finite(voxels, name=source.stem)  # before the low-pass spreads them
             voxels, affine = resample_image(voxels, spacing_of(affine), config.spacing_mm), resampled_affine(affine, config.spacing_mm)
         depth, height, width = voxels.shape
         label = None if label_file is None else read_label(label_file, (depth, height, width), affine)

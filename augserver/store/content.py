@@ -18,32 +18,39 @@ from augserver.store.layout import canonical_digest
 _INT16 = np.iinfo(np.int16)
 
 
-def storage_dtype(image: NDArray[Any], *, name: str) -> np.dtype[Any]:
-    """int16 where every voxel is an integer in its range, float32 otherwise.
+def check_finite(image: NDArray[Any], *, name: str) -> None:
+    """Refuse voxels that are no finite real numbers in float32.
 
     Args:
-        image: (C, Z, Y, X), any integer or floating dtype. What does not fit int16 is rounded to float32, which is exact for
-            integers up to 2**24.
+        image: (..., Y, X).
         name: of the volume, for the error.
     Raises:
         VolumeError: the dtype is no real number, or voxels are NaN or infinite (the message counts them).
     """
     if image.dtype.kind not in "iuf":
         raise VolumeError(f"{name}: voxels of dtype {image.dtype} are not real numbers; give one grey value per voxel")
-    fits, bad = True, 0
-    for plane in _planes(image):
-        if plane.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # what overflows is counted
-                finite = np.isfinite(plane.astype(np.float32, copy=False))
-            bad += plane.size - int(np.count_nonzero(finite))
-            fits = fits and not bad and bool(np.all(np.rint(plane) == plane))
-        fits = fits and bool(plane.min() >= _INT16.min) and bool(plane.max() <= _INT16.max)
+    if image.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore"):  # what overflows is counted
+        bad = sum(plane.size - int(np.count_nonzero(np.isfinite(plane.astype(np.float32, copy=False)))) for plane in _planes(image))
     if bad:
         raise VolumeError(
             f"{name}: {bad} of {image.size} voxels are NaN or infinite (in float32), every voxel must be finite; "
             "replace them, for example by air (-1000 HU) in a CT"
         )
-    return np.dtype(np.int16) if fits else np.dtype(np.float32)
+
+
+def storage_dtype(image: NDArray[Any]) -> np.dtype[Any]:
+    """int16 where every voxel is an integer in its range, float32 otherwise.
+
+    Args:
+        image: (C, Z, Y, X), finite. What does not fit int16 is rounded to float32, which is exact for integers up to 2**24.
+    """
+    for plane in _planes(image):
+        whole = plane.dtype.kind != "f" or bool(np.all(np.rint(plane) == plane))
+        if not whole or plane.min() < _INT16.min or plane.max() > _INT16.max:
+            return np.dtype(np.float32)
+    return np.dtype(np.int16)
 
 
 def content_hash(array: NDArray[Any]) -> str:

@@ -21,7 +21,7 @@ from zarr.codecs import ZstdCodec
 from augserver.errors import ConfigError, GeometryError, StoreError
 from augserver.geometry import Affine, check_affine, check_spacing, spacing_of
 from augserver.store import layout, ome
-from augserver.store.content import content_hash, count_classes, dataset_fingerprint, storage_dtype
+from augserver.store.content import check_finite, content_hash, count_classes, dataset_fingerprint, storage_dtype
 from augserver.store.records import check_files, info_of, read_record
 from augserver.store.writer_lock import WriterLock
 from augserver.volume import VolumeInfo
@@ -116,7 +116,8 @@ class DatasetWriter:
         if taken is not None:
             raise StoreError(f"{self.path} already has volume {taken!r}; ids must differ in more than case, and volumes are never replaced")
         spacing_mm, affine = _check_geometry(volume_id, image, label, spacing_mm, affine)
-        image = np.asarray(image, storage_dtype(image, name=volume_id))
+        check_finite(image, name=volume_id)
+        image = np.asarray(image, storage_dtype(image))
         viewed = ome.image_metadata(volume_id, spacing_mm, affine)
         record = {
             "shape": list(image.shape),

@@ -1,0 +1,292 @@
+"""Files that cannot be trusted: refused with what is wrong, or read as they are; never taken wrongly, never a crash."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from augserver.errors import VolumeError
+from augserver.ingest.sources import find_sources, read_file
+
+TRICKY = {
+    "NIFTI-Reader-JS__5D_small.nii": "has 5 axes",
+    "NIFTI-Reader-JS__5D_zeros.nii.gz": "has 5 axes",
+    "NIFTI-Reader-JS__air.hdr.gz": "",
+    "NIFTI-Reader-JS__avg152T1_LR_nifti2.nii.gz": "",
+    "NIFTI-Reader-JS__big.nii.gz": "",
+    "NIFTI-Reader-JS__little.nii.gz": "",
+    "NIFTI-Reader-JS__not-nifti.nii": "is not NIfTI",
+    "NIFTI-Reader-JS__with_extension.nii.gz": "",
+    "nibabel__example4d.nii.gz": "has 4 axes .* split it into 3-D files",
+    "nibabel__example_nifti2.nii.gz": "has 4 axes",
+    "nibabel__functional.nii": "has 4 axes",
+    "nibabel__resampled_anat_moved.nii": "153 of 1071 voxels are NaN",
+    "nifti-rs__3D.nii": "colour or complex",
+    "nifti-rs__4D.nii": "has 4 axes",
+    "nifti-rs__complex32.nii": "has 2 axes",
+    "nifti-rs__minimal.nii": "neither qform nor sform is set",
+    "nifti-rs__minimal2.hdr": "neither qform nor sform is set",
+    "nifti-rs__minimal_extended_hdr.nii": "has 2 axes",
+}
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_tricky_nifti(shared_data: Path, ingest_all: Callable[..., Any], name: str) -> None:
+    path = shared_data / "tricky_nifti" / name
+    [outcome], dataset = ingest_all(path, modality="mr")
+    if TRICKY[name]:
+        assert re.search(TRICKY[name], outcome.reason)
+    else:
+        expected = np.asarray(nibabel.load(path).dataobj).squeeze().astype(np.float32)
+        got = dataset.read(outcome.id).image
+        assert sorted(got.ravel().tolist()) == sorted(expected.ravel().tolist())
+
+
+def test_fuzzed_and_odd_typed_nifti_never_crash(unzip: Callable[[str], Path]) -> None:
+    fuzzed = list(unzip("tricky_nifti/nifti-rs__fuzz_artifacts.zip").iterdir())
+    typed = list(unzip("tricky_nifti/nifti-rs__27.zip").iterdir())
+    assert (len(fuzzed), len(typed)) == (5, 10)
+    for file in fuzzed:
+        renamed = file.rename(file.with_name(f"{file.name}.nii"))
+        with pytest.raises(VolumeError, match=r"\.nii: "):
+            read_file(renamed)
+    for file in typed:
+        np.testing.assert_array_equal(read_file(file).voxels, np.asarray(nibabel.load(file).dataobj).T)
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("gantrytilting", ["14.0 degrees off a right angle"]),
+        ("notavolume", ["lie in the same place"]),
+        ("sliceincrement/001", ["unevenly spaced, 5.000 to 10.000 mm apart"]),
+        ("sliceincrement/002", ["unevenly spaced"]),
+        ("sliceorientation", ["differ in orientation|is of modality MR"]),
+    ],
+)
+def test_dicom_series_that_are_no_volume(
+    unzip: Callable[[str], Path], ingest_all: Callable[..., Any], name: str, reasons: list[str]
+) -> None:
+    archive, _, part = name.partition("/")
+    outcomes, dataset = ingest_all(unzip(f"dicom_failing/{archive}.zip") / part, modality="mr" if archive == "sliceorientation" else "ct")
+    assert dataset is None
+    for outcome, reason in zip(outcomes, reasons, strict=True):
+        assert re.search(reason, outcome.reason)
+
+
+def test_a_truncated_slice_spoils_its_series_and_a_missing_one_is_noticed(
+    unzip: Callable[[str], Path], ingest_all: Callable[..., Any]
+) -> None:
+    folder = unzip("cip_chest64/ct-64Dicom.zip")
+    last = sorted(folder.rglob("*.dcm"))[-1]
+    content = last.read_bytes()
+    last.write_bytes(content[:-2000])
+    [outcome], _ = ingest_all(folder)
+    assert "1 DICOM file(s) of this folder cannot be read, IMG0079.dcm" in outcome.reason
+    last.write_bytes(content)
+    sorted(folder.rglob("*.dcm"))[30].unlink()
+    [outcome], _ = ingest_all(folder)
+    assert "a slice is missing" in outcome.reason
+
+
+def test_two_series_in_one_folder_are_two_volumes_and_each_says_its_modality(
+    unzip: Callable[[str], Path], ingest_all: Callable[..., Any]
+) -> None:
+    folder = unzip("cip_chest64/ct-64Dicom.zip")
+    for index, file in enumerate(sorted(unzip("dicom_failing/generic_compressed_rle.zip").rglob("*.dcm"))):
+        file.rename(folder / f"mr{index}.dcm")
+    outcomes, dataset = ingest_all(folder)
+    assert {outcome.id: outcome.reason for outcome in outcomes} == {
+        "ct-64Dicom_1": "ct-64Dicom_1: is of modality MR, not CT; pass --modality mr",
+        "ct-64Dicom_2": "",
+    }
+    assert dataset.info("ct-64Dicom_2").shape == (1, 79, 64, 64)
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "hdr", "nrrd", "nhdr", "mha", "mhd"])
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, -1])
+def test_truncated_files_are_refused(tmp_path: Path, write_scan: Callable[..., Path], suffix: str, compress: bool, keep: float) -> None:
+    path = write_scan(tmp_path / f"scan.{suffix}", compress=compress)
+    file = max(tmp_path.iterdir(), key=lambda item: item.stat().st_size)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(keep * len(content)) if keep >= 0 else -1])
+    with pytest.raises(VolumeError, match=r"^scan\.[a-z.]+: .+"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha", "mhd"])
+def test_no_flipped_byte_in_compressed_voxels_goes_unnoticed(tmp_path: Path, write_scan: Callable[..., Path], suffix: str) -> None:
+    path = write_scan(tmp_path / f"scan.{suffix}", compress=True)
+    whole = read_file(path).voxels
+    file = max(tmp_path.iterdir(), key=lambda item: item.stat().st_size)
+    content = file.read_bytes()
+    for position in range(len(content) - 300, len(content), 3):
+        harmed = bytearray(content)
+        harmed[position] ^= 0x40
+        file.write_bytes(harmed)
+        try:
+            voxels = read_file(path).voxels
+        except VolumeError:
+            continue
+        np.testing.assert_array_equal(voxels, whole)  # a byte that means nothing to the decoder
+
+
+@pytest.mark.parametrize("suffix", ["nii", "hdr", "nrrd", "mha", "mhd"])
+def test_more_voxels_than_the_header_promises_are_refused(tmp_path: Path, write_scan: Callable[..., Path], suffix: str) -> None:
+    path = write_scan(tmp_path / f"scan.{suffix}")
+    file = max(tmp_path.iterdir(), key=lambda item: item.stat().st_size)
+    file.write_bytes(file.read_bytes() + b"\1" * 154)
+    with pytest.raises(VolumeError, match="promises"):
+        read_file(path)
+
+
+def _nifti(tmp_path: Path, shape: tuple[int, ...] = (3, 4, 5), affine: Any = None, dtype: Any = np.int16) -> nibabel.Nifti1Image:
+    return nibabel.Nifti1Image(np.ones(shape, dtype), np.diag([-1.0, -1, 1, 1]) if affine is None else affine)
+
+
+def _patched(tmp_path: Path, offset: int, data: bytes, **options: Any) -> Path:
+    path = tmp_path / "scan.nii"
+    nibabel.save(_nifti(tmp_path, **options), path)
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(data)] = data
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("offset", "data", "message"),
+    [
+        (40, struct.pack("<4h", 3, 3, 4, 0), "an axis is empty"),
+        (40, struct.pack("<4h", 3, 3, 4, -5), "an axis is empty|no valid size"),
+        (40, struct.pack("<4h", 3, 3, 4, 6), "is truncated: the header promises 144 bytes"),
+        (40, struct.pack("<4h", 3, 3, 4, 4), "more than the 96 bytes"),
+        (40, struct.pack("<4h", 3, 32767, 32767, 32767), "is truncated"),
+        (40, struct.pack("<h", 9), "damaged|no valid size|is not NIfTI"),
+        (70, struct.pack("<h", 77), "damaged|datatype"),
+        (108, struct.pack("<f", 1e9), "beyond the end|damaged"),
+        (108, struct.pack("<f", np.nan), "damaged|beyond"),
+        (123, struct.pack("<b", 1), "lengths are in 'meter'"),
+        (280, struct.pack("<f", np.nan), "not finite"),
+        (280, struct.pack("<f", np.inf), "not finite"),
+        (280, struct.pack("<4f", 0, 0, 0, 0), "singular"),
+        (280, struct.pack("<f", -2), "voxel sizes .* mm apart"),
+        (252, struct.pack("<h", 1), "qform place a corner|damaged"),
+        (112, struct.pack("<2f", np.inf, 0), "scaling is damaged|NaN or infinite"),
+        (112, struct.pack("<2f", 1, np.nan), "scaling is damaged"),
+        (344, b"xxxx", "is not NIfTI"),
+        (0, struct.pack("<i", 349), "is not NIfTI"),
+    ],
+)
+def test_broken_nifti_headers(tmp_path: Path, ingest_all: Callable[..., Any], offset: int, data: bytes, message: str) -> None:
+    path = _patched(tmp_path, offset, data)
+    if offset == 252:  # a qform of its own: a quarter turn about x
+        path = _patched(tmp_path, 252, struct.pack("<2h6f", 1, 2, 0.7071, 0, 0, 0, 0, 0))
+    [outcome], dataset = ingest_all(path)
+    assert dataset is None
+    assert re.search(message, outcome.reason)
+
+
+def test_sheared_nifti_is_refused(shared_data: Path, ingest_all: Callable[..., Any]) -> None:
+    [outcome], dataset = ingest_all(shared_data / "niivue_mr_oblique/shear.nii.gz")
+    assert dataset is None
+    assert "18.5 degrees off a right angle" in outcome.reason
+
+
+def test_voxels_that_are_not_finite_are_counted(tmp_path: Path, ingest_all: Callable[..., Any]) -> None:
+    image = _nifti(tmp_path, dtype=np.float32)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[0, 0, 0], voxels[2, 3, 4] = np.nan, np.inf
+    nibabel.save(nibabel.Nifti1Image(voxels, image.affine), tmp_path / "scan.nii.gz")
+    for spacing in (None, (2.0, 2.0, 2.0)):
+        [outcome], _ = ingest_all(tmp_path / "scan.nii.gz", spacing_mm=spacing, out=f"{spacing is None}.zarr")
+        assert "2 of 60 voxels are NaN or infinite" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("suffix", "old", "new", "message"),
+    [
+        ("mha", b"ElementSpacing = 0.5 1 3\n", b"", "the voxel size is unknown"),
+        ("mha", b"MET_SHORT", b"MET_STRING", "one number per voxel"),
+        ("mha", b"DimSize = 11 7 5", b"DimSize = 11 7 x", "must be whole numbers"),
+        ("mha", b"DimSize = 11 7 5", b"DimSize = 11 7 0", "an axis is empty"),
+        ("mha", b"DimSize = 11 7 5", b"DimSize = 11 7 6", "promises 924 bytes"),
+        ("mha", b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 1 0 0 1 1 0 0 0 1", "length 1|right angle|cannot read"),
+        ("mhd", b"scan.raw", b"../scan.raw", "only one data file in the same folder"),
+        ("mhd", b"scan.raw", b"/etc/hostname", "only one data file in the same folder"),
+        ("mhd", b"scan.raw", b"LIST", "only one data file"),
+        ("mhd", b"scan.raw", b"other.raw", "is missing"),
+        ("nrrd", b"space: left-posterior-superior\n", b"", "space is None"),
+        ("nrrd", b"space: left-posterior-superior", b"space: scanner-xyz", "space is 'scanner-xyz'"),
+        ("nrrd", b"space origin: (10,-20,30)\n", b"", "has no 'space origin'"),
+        ("nrrd", b"sizes: 11 7 5", b"sizes: 11 7 6", "promises 924 bytes"),
+        ("nrrd", b"type: short", b"type: block", "not one number per voxel"),
+        ("nrrd", b"encoding: raw", b"encoding: hex", "encoding 'hex' is not taken"),
+        ("nrrd", b"endian: little", b'space units: "cm" "cm" "cm"\nendian: little', "must be mm"),
+        ("nrrd", b"(0,1,0)", b"(0,0,0)", "singular|cannot read"),
+        ("nrrd", b"NRRD", b"NERD", "is no NRRD"),
+    ],
+)
+def test_broken_text_headers(
+    tmp_path: Path, write_scan: Callable[..., Path], ingest_all: Callable[..., Any], suffix: str, old: bytes, new: bytes, message: str
+) -> None:
+    path = write_scan(tmp_path / f"scan.{suffix}")
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    [outcome], dataset = ingest_all(path)
+    assert dataset is None
+    assert re.search(message, outcome.reason)
+
+
+def test_colour_and_four_axes_are_refused_in_every_format(tmp_path: Path, ingest_all: Callable[..., Any]) -> None:
+    colour = sitk.GetImageFromArray(np.zeros((5, 7, 11, 3), np.uint8), isVector=True)
+    series = sitk.GetImageFromArray(np.zeros((2, 5, 7, 11), np.int16), isVector=False)
+    for suffix in ("nrrd", "mha", "nii.gz"):
+        sitk.WriteImage(colour, str(tmp_path / f"colour_{suffix[:3]}.{suffix}"))
+        sitk.WriteImage(series, str(tmp_path / f"series_{suffix[:3]}.{suffix}"))
+    outcomes, dataset = ingest_all(tmp_path)
+    assert dataset is None
+    assert len(outcomes) == 6
+    for outcome in outcomes:
+        assert re.search("axes|values? .*per voxel|colour", outcome.reason)
+
+
+def test_a_gzip_bomb_and_a_wrong_crc_are_refused_without_the_memory_they_ask_for(tmp_path: Path) -> None:
+    nibabel.save(_nifti(tmp_path), tmp_path / "scan.nii")
+    content = (tmp_path / "scan.nii").read_bytes()
+    with gzip.open(tmp_path / "bomb.nii.gz", "wb") as file:
+        file.write(content)
+        file.write(b"\1" * 50_000_000)
+    with pytest.raises(VolumeError, match="holds more than the 120 bytes"):
+        read_file(tmp_path / "bomb.nii.gz")
+    packed = bytearray(gzip.compress(content))
+    packed[-8:-4] = struct.pack("<I", zlib.crc32(content) ^ 1)
+    (tmp_path / "crc.nii.gz").write_bytes(packed)
+    with pytest.raises(VolumeError, match="CRC"):
+        read_file(tmp_path / "crc.nii.gz")
+
+
+def test_missing_parts_and_unreadable_files_are_told(
+    tmp_path: Path, write_scan: Callable[..., Path], ingest_all: Callable[..., Any]
+) -> None:
+    path = write_scan(tmp_path / "scan.hdr")
+    (tmp_path / "scan.img").unlink()
+    with pytest.raises(VolumeError, match=r"neither scan\.img nor scan\.img\.gz"):
+        read_file(path)
+    gone = write_scan(tmp_path / "gone.nii.gz")
+    [source] = find_sources([gone]).sources
+    os.unlink(gone)
+    with pytest.raises(VolumeError, match=r"gone\.nii\.gz: cannot be read"):
+        source.read("ct")
