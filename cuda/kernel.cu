@@ -2,6 +2,7 @@
 //
 // Grid: x covers the blocks of four voxels of one sample, y the samples; `params` is an array of gridDim.y structs in device memory
 // whose addresses are device addresses. Volumes of one launch share their type; patches share their shape.
+#include "texture.h"
 #include "voxel.h"
 
 namespace {
@@ -19,3 +20,6 @@ __device__ __forceinline__ void augment(const aug::Params* params) {
 extern "C" __global__ void __launch_bounds__(256) augment_int16(const aug::Params* params) { augment<int16_t>(params); }
 
 extern "C" __global__ void __launch_bounds__(256) augment_float32(const aug::Params* params) { augment<float>(params); }
+
+/// `image` of each struct is the address of a table of texture objects, one per channel; volumes may be of both types.
+extern "C" __global__ void __launch_bounds__(256) augment_texture(const aug::Params* params) { augment<aug::TextureImage>(params); }

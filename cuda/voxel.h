@@ -10,13 +10,22 @@ AUG_BEGIN
 /// Voxels that share a Philox counter; one CUDA thread makes them.
 constexpr int BLOCK = 4;
 
+/// Where a thread reads channel `channel` of its volume: T is the voxel type in memory here, TextureImage in texture.h.
+template <class T>
+struct Source {
+    static AUG_HOSTDEV const T* of(const Params& p, int channel) {
+        const int64_t voxels = static_cast<int64_t>(p.in_shape[0]) * p.in_shape[1] * p.in_shape[2];
+        return reinterpret_cast<const T*>(p.image) + channel * voxels;
+    }
+};
+
 AUG_HOSTDEV bool is_occluded(const Params& p, int z) { return z >= p.occlusion[0] && z < p.occlusion[1]; }
 
-/// Voxels 4 block .. 4 block + 3 of the sample's grid in C order, all channels and the label. T: int16_t or float.
+/// Voxels 4 block .. 4 block + 3 of the sample's grid in C order, all channels and the label. T: int16_t, float, or see Source.
 template <class T>
 AUG_HOSTDEV void augment_block(const Params& p, uint64_t block) {
     const int64_t width = p.out_shape[2], height = p.out_shape[1];
-    const int64_t voxels = width * height * p.out_shape[0], in_voxels = static_cast<int64_t>(p.in_shape[0]) * p.in_shape[1] * p.in_shape[2];
+    const int64_t voxels = width * height * p.out_shape[0];
     const int64_t first = static_cast<int64_t>(block) * BLOCK;
     const int64_t row = first / width;
     int x = static_cast<int>(first - row * width), y = static_cast<int>(row % height), z = static_cast<int>(row / height);
@@ -43,7 +52,7 @@ AUG_HOSTDEV void augment_block(const Params& p, uint64_t block) {
 
     const Tone tone(p);
     for (int channel = 0; channel < p.channels; channel++) {
-        const T* image = reinterpret_cast<const T*>(p.image) + channel * in_voxels;
+        const auto image = Source<T>::of(p, channel);
         float noise[BLOCK] = {0.0f, 0.0f, 0.0f, 0.0f};
         if (p.flags & NOISE) normals_of_block(p.key, static_cast<uint32_t>(channel), block, noise);
 #if defined(__CUDA_ARCH__)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
-from augserver.errors import BackendError
+from augserver.config import CudaConfig
+from augserver.errors import BackendError, UnavailableError
 from augserver.volume import Volume
+
+_log = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
     """The fused kernel on one device.
 
     Attributes:
-        name: "cpu".
+        name: "cpu" or "cuda".
         description: for people, such as "cpu, 2 threads, x86-64-v4".
     """
 
@@ -48,24 +52,44 @@ class Backend(Protocol):
             RequestError, GeometryError, RecipeError: before any work; nothing is written then.
         """
 
+    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """A C-contiguous array, of unspecified content, that `augment` writes to fastest; its memory goes back with its last view."""
+
     def close(self) -> None:
         """End the backend's threads and free its memory; no call may be running or follow."""
 
 
-def open_backend(name: str = "auto", *, threads: int | None = None, isa: str | None = None) -> Backend:
+def open_backend(
+    name: str = "auto",
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+    cuda: CudaConfig | None = None,
+    on_lost: Callable[[UnavailableError], None] | None = None,
+) -> Backend:
     """Open the kernel on a device.
 
     Args:
-        name: "auto" (the best that works here), "cpu" or "cuda".
+        name: "auto" (cuda where it works, else cpu; the reason is logged), "cpu" or "cuda".
         threads: CPU threads, >= 1; None: one for each CPU this process may use.
         isa: CPU instruction set, one of augserver.kernel.cpu.instruction_sets(); None: the best. All give the same bits.
+        cuda: settings of the GPUs; None: the defaults.
+        on_lost: called once if a GPU is lost to this process; see CudaBackend.
     Raises:
-        BackendError: this machine cannot run it.
+        BackendError: this machine cannot run it; says what is missing.
+        BudgetError: a GPU has not as much memory as `cuda` asks for.
     """
+    if name not in ("auto", "cpu", "cuda"):
+        raise BackendError(f"backend {name!r} does not exist; allowed: 'auto', 'cpu', 'cuda'")
+    if name != "cpu":
+        try:
+            from augserver.kernel.cuda_backend import CudaBackend
+
+            return CudaBackend(cuda, on_lost=on_lost)
+        except BackendError as error:
+            if name == "cuda":
+                raise
+            _log.info("backend 'auto' takes the cpu: %s", error)
     from augserver.kernel.cpu import CpuBackend
 
-    if name in ("auto", "cpu"):
-        return CpuBackend(threads=threads, isa=isa)
-    if name == "cuda":
-        raise BackendError("backend 'cuda' is not part of this version; use 'cpu' or 'auto'")
-    raise BackendError(f"backend {name!r} does not exist; allowed: 'auto', 'cpu', 'cuda'")
+    return CpuBackend(threads=threads, isa=isa)

@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
 from augserver.errors import BackendError, RequestError
 from augserver.kernel import checks
+from augserver.kernel.memory import allocate
 from augserver.kernel.params import PARAMS_DTYPE, pack_sample
 from augserver.volume import Volume
 
@@ -69,6 +70,10 @@ class CpuBackend:
             raise BackendError("backend 'cpu' is closed; open another one")
         packed = _pack_batch(volumes, params, out_image, out_label, nearest)
         self._runner.run(packed.ctypes.data, len(packed))
+
+    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """See Backend.allocate."""
+        return allocate(shape, dtype)
 
     def close(self) -> None:
         """End the threads. No call may be running."""

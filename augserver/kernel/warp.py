@@ -42,7 +42,7 @@ def warp(
         window: (low, high), mapped to [0, 1] and clamped; None: the output is in the image's unit.
         occlude: planes [z0, z1) of the output that become `fill`, label 0, without noise; rows for a (Y, X) image are not occluded.
         fill: value outside the image, in its unit; blended at the faces and sent through the window like any voxel.
-        backend: "auto", "cpu", or an open backend.
+        backend: "auto", "cpu", "cuda", or an open backend.
     Returns:
         float32 image of `shape`, with C in front if the input has channels; with `label`, a pair (image, uint8 label).
     Raises:
@@ -60,9 +60,9 @@ def warp(
     params = SampleParams(
         affine=_as_affine(affine, flat), fill=fill, noise_std=noise_std, noise_key=noise_key, window=window, occlusion=occlude
     )
-    out_image = np.empty((1, volume.image.shape[0], *patch), np.float32)
-    out_label = None if volume.label is None else np.empty((1, *patch), np.uint8)
     device = _shared_backend(backend) if isinstance(backend, str) else backend
+    out_image = device.allocate((1, volume.image.shape[0], *patch), np.float32)
+    out_label = None if volume.label is None else device.allocate((1, *patch), np.uint8)
     device.augment([volume], [params], out_image, out_label, nearest=interpolation == "nearest")
     warped: NDArray[np.float32] = out_image[0] if image.ndim == 4 else out_image[0, 0, 0] if flat else out_image[0, 0]
     if out_label is None:

@@ -154,6 +154,9 @@ FAKE_API void fake_set_faults(const char* text) {
     fake::set_faults(text);
 }
 
+/// Gives the device back, as a new process would.
+FAKE_API void fake_reset() { fake::lose(CUDA_SUCCESS); }
+
 FAKE_API void fake_set_delays(const char* text) {
     std::lock_guard<std::mutex> lock(fake::mutex);
     fake::set_delays(text);

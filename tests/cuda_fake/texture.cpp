@@ -72,14 +72,15 @@ CUresult copy_3d(const CUDA_MEMCPY3D& job, CUstream handle, bool synchronous) {
         return CUDA_ERROR_NOT_SUPPORTED;
     }
     const size_t row = array->shape.Width * array->voxel_bytes();
-    if (array->device != current_context()->device() || job.WidthInBytes != row || job.Height != array->shape.Height ||
-        job.dstZ + job.Depth > array->shape.Depth || job.srcPitch < row || job.srcHeight < job.Height)
+    if (array->device != current_context()->device() || job.WidthInBytes != row || job.dstXInBytes != 0 ||
+        job.dstY + job.Height > array->shape.Height || job.dstZ + job.Depth > array->shape.Depth || job.srcPitch < row || job.srcHeight < job.Height)
         return CUDA_ERROR_INVALID_VALUE;
     Stream& stream = stream_of(handle);
     stream.push(Work::H2D, [=] {
         for (size_t z = 0; z < job.Depth; z++)
             for (size_t y = 0; y < job.Height; y++)
-                std::memcpy(array->bytes.data() + ((job.dstZ + z) * job.Height + y) * row, source + (z * job.srcHeight + y) * job.srcPitch, row);
+                std::memcpy(array->bytes.data() + ((job.dstZ + z) * array->shape.Height + job.dstY + y) * row,
+                            source + (z * job.srcHeight + y) * job.srcPitch, row);
     });
     if (synchronous || !pinned) stream.wait();
     return CUDA_SUCCESS;

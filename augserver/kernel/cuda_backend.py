@@ -1,0 +1,170 @@
+"""The kernel on GPUs, through pycuda: one queue for each device, a batch's samples spread evenly over them.
+
+This module is imported only when the backend is asked for; without it nothing of CUDA or pycuda is loaded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from augserver.augment.sample import SampleParams
+from augserver.config import CudaConfig
+from augserver.errors import BackendError, RequestError, UnavailableError
+from augserver.kernel import fatbin
+from augserver.kernel.batch import PackedBatch, pack_batch
+from augserver.volume import Volume
+
+try:
+    import pycuda.driver as cuda
+except ImportError as cause:
+    if "libcuda.so" in str(cause):
+        raise BackendError(
+            f"backend 'cuda': pycuda finds no NVIDIA driver ({cause}); install it, or give the container the GPU (docker run --gpus all)"
+        ) from cause
+    raise BackendError(f"backend 'cuda': pycuda cannot be loaded ({cause}); run `pip install augserver[cuda]`") from cause
+
+from augserver.kernel.cuda_fifo import CudaFifo, FifoStatistics  # needs pycuda
+
+EXIT_DEVICE_LOST = 75  # sysexits.h EX_TEMPFAIL: start the process again
+
+
+class CudaBackend:
+    """The fused kernel on one GPU or several.
+
+    `augment` may be called from several threads at once, and should be: the calls in flight are what fills the queue, and what lets
+    the copies of one batch hide behind the kernel of another. Batches of one thread end in order. Samples have the bytes of the CPU
+    backend, whatever the devices and the batch they are in.
+
+    Args:
+        config: devices, queue and memory.
+        on_lost: called once, from a thread of the backend, when a device is lost: all batches in flight and all later ones fail with
+            UnavailableError then, and only a new process gets the device back. A server ends itself with EXIT_DEVICE_LOST.
+    Raises:
+        BackendError: no driver, no device, no compiled kernels, or they do not run here; says how to mend it.
+        BudgetError: a device has not as much memory as `config` asks for.
+    """
+
+    name = "cuda"
+
+    def __init__(self, config: CudaConfig | None = None, *, on_lost: Callable[[UnavailableError], None] | None = None) -> None:
+        self._config = config or CudaConfig()
+        self._on_lost = on_lost
+        self._lost = threading.Event()
+        self._turn = itertools.count()
+        self._fifos: list[CudaFifo] = []
+        kernels = fatbin.read(Path(self._config.fatbin) if self._config.fatbin else None)
+        try:
+            cuda.init()
+            ordinals = _chosen_devices(self._config.devices, cuda.Device.count())
+        except cuda.Error as error:
+            raise BackendError(f"backend 'cuda': the driver does not start ({error}); `nvidia-smi` shows whether it works") from error
+        try:
+            for ordinal in ordinals:
+                self._fifos.append(CudaFifo(ordinal, kernels, self._config, self._lose))
+        except BaseException:
+            self.close()
+            raise
+        self.description = f"cuda, {', '.join(f'{k} {cuda.Device(k).name()}' for k in ordinals)}"
+        # The queue's threads do not keep a process alive that forgets to close; contexts must still be popped before it ends.
+        _open_backends.add(self)
+
+    def augment(
+        self,
+        volumes: Sequence[Volume],
+        params: Sequence[SampleParams],
+        out_image: NDArray[Any],
+        out_label: NDArray[np.uint8] | None = None,
+        *,
+        nearest: bool = False,
+    ) -> None:
+        """See Backend.augment. Output arrays must be of `allocate`, unless cuda.pageable is set.
+
+        Raises:
+            RequestError, GeometryError, RecipeError, BudgetError: before any work.
+            BackendError: the driver refused; later batches are not affected.
+            UnavailableError: a device is lost.
+        """
+        batch = pack_batch(volumes, params, out_image, out_label, nearest=nearest)
+        self._check_pinned(batch)
+        tickets = []
+        error: Exception | None = None
+        try:
+            for fifo, part in self._spread(batch):
+                tickets.append(fifo.submit(part))
+        except Exception as refused:
+            error = refused
+        for ticket in tickets:  # every part must have ended before the caller has its arrays back
+            try:
+                ticket.wait()
+            except Exception as failed:
+                error = error or failed
+        if error is not None:
+            raise error
+
+    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """A C-contiguous array of garbage in pinned memory, which results are copied to directly."""
+        return self._fifos[0].allocate(shape, dtype)
+
+    def statistics(self) -> tuple[FifoStatistics, ...]:
+        """Numbers of each device's queue at this moment."""
+        return tuple(fifo.statistics() for fifo in self._fifos)
+
+    def close(self) -> None:
+        """Finish what was submitted, end the threads, free the devices. May be called twice."""
+        _open_backends.discard(self)
+        for fifo in self._fifos:
+            fifo.close()
+
+    def _spread(self, batch: PackedBatch) -> list[tuple[CudaFifo, PackedBatch]]:
+        """Parts of the batch whose sizes differ by at most one, on different devices; the first device changes with each batch."""
+        fifos, count = self._fifos, len(batch.rows)
+        if len(fifos) == 1:
+            return [(fifos[0], batch)]
+        first = next(self._turn)
+        bounds = [count * k // len(fifos) for k in range(len(fifos) + 1)]
+        return [(fifos[(first + k) % len(fifos)], batch.part(a, b)) for k, (a, b) in enumerate(itertools.pairwise(bounds)) if b > a]
+
+    def _check_pinned(self, batch: PackedBatch) -> None:
+        if self._config.pageable:
+            return
+        for name, array in (("out_image", batch.out_image), ("out_label", batch.out_label)):
+            if array is not None and not self._fifos[0].is_pinned(array):
+                raise RequestError(
+                    f"{name} is not in pinned memory, so that copies to it would be slow and would not overlap; make it by "
+                    f"backend.allocate(shape, dtype), or set cuda.pageable = true"
+                )
+
+    def _lose(self, error: UnavailableError) -> None:
+        if not self._lost.is_set():
+            self._lost.set()
+            if self._on_lost is not None:
+                self._on_lost(error)
+
+
+_open_backends: set[CudaBackend] = set()
+
+
+@atexit.register
+def _close_open_backends() -> None:
+    for backend in list(_open_backends):
+        backend.close()
+
+
+def _chosen_devices(text: str, count: int) -> list[int]:
+    if count == 0:
+        raise BackendError("backend 'cuda': the driver sees no device; check CUDA_VISIBLE_DEVICES, and `nvidia-smi`")
+    if text == "all":
+        return list(range(count))
+    ordinals = [int(each) for each in text.split(",")]
+    for ordinal in ordinals:
+        if ordinal >= count:
+            raise BackendError(f"backend 'cuda': cuda.devices names device {ordinal}; this process sees {count}, counted from 0")
+    return ordinals

@@ -1,0 +1,160 @@
+"""What one device holds and how a batch runs through it: kernels, slots, three streams. No threads, no queue.
+
+    H2D stream     [volumes][params] . uploaded
+    compute stream                     -> wait -> [kernel] . computed
+    D2H stream                                               -> wait -> [image][label] . done
+
+Everything is allocated by the constructor: slots, the arena of the volumes, the staging ring. All methods belong to the owner thread,
+where the device's context is current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pycuda.driver as cuda
+
+from augserver.errors import BackendError, BudgetError
+from augserver.kernel.batch import PackedBatch
+from augserver.kernel.cuda_arena import aligned
+from augserver.kernel.cuda_memory import DeviceMemory
+from augserver.kernel.cuda_residency import Resident
+from augserver.kernel.cuda_sizes import DeviceSizes
+from augserver.kernel.cuda_staging import EVENT_FLAGS
+from augserver.kernel.cuda_ticket import Ticket
+from augserver.kernel.params import INPUT_TYPES, PARAMS_DTYPE
+
+THREADS = 256  # of a block; kernel.cu's launch bounds
+VOXELS_PER_THREAD = 4  # voxel.h: BLOCK
+MAX_SAMPLES = 4096  # of a batch on one device; its parameters take 1 MB of a slot
+PARAMS_BYTES = MAX_SAMPLES * PARAMS_DTYPE.itemsize
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+
+
+class Slot:
+    """What one batch in flight uses on the device."""
+
+    def __init__(self, out_bytes: int) -> None:
+        self.host_params = cuda.pagelocked_empty(PARAMS_BYTES, np.uint8)
+        try:
+            self.device_params = cuda.mem_alloc(PARAMS_BYTES)
+            self.device_out = cuda.mem_alloc(out_bytes)
+            self.uploaded, self.computed, self.done = (cuda.Event(EVENT_FLAGS) for _ in range(3))
+        except BaseException:
+            self.free()
+            raise
+        self.ticket: Ticket | None = None
+        self.residents: list[Resident] = []
+
+    def free(self) -> None:
+        """Give everything back; nothing may be in flight. Events are named too: an error's traceback may keep the slot alive."""
+        self.host_params.base.free()
+        for name in ("device_params", "device_out"):
+            if hasattr(self, name):
+                getattr(self, name).free()
+        self.uploaded = self.computed = self.done = None
+
+
+class Device:
+    """Kernels, streams and memory of one device.
+
+    Args:
+        name: for errors, such as "cuda:0".
+        fatbin: the compiled kernels.
+        sizes: of slots and memory.
+        wake: see PinnedArrays.
+    Raises:
+        BackendError: the kernels do not run on this device.
+        BudgetError: it has not as much memory.
+        pycuda.driver.Error: another refusal of the driver.
+    """
+
+    def __init__(self, name: str, fatbin: bytes, sizes: DeviceSizes, wake: Callable[[], None]) -> None:
+        self.slots: list[Slot] = []
+        self.memory: DeviceMemory
+        self._kernels: dict[str, Any] = {}
+        self._module: Any = None
+        self._h2d: Any = None
+        self._compute: Any = None
+        self._d2h: Any = None
+        try:
+            self._load(name, fatbin)
+            self._h2d, self._compute, self._d2h = (cuda.Stream(NON_BLOCKING) for _ in range(3))
+            for _ in range(sizes.slots):
+                self.slots.append(Slot(sizes.slot_bytes))
+            self.memory = DeviceMemory(sizes, self._h2d, wake)
+        except cuda.MemoryError as error:
+            self.close()
+            raise BudgetError(
+                f"{name}: {sizes.describe()} do not fit its memory ({error}); lower cuda.slots, cuda.slot_bytes or cuda.volume_bytes, "
+                f"or end other processes that use the device"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def enqueue(self, slot: Slot, batch: PackedBatch) -> None:
+        """Enqueue all of a batch: upload what is not resident, compute, copy out. Returns before the work is done: `slot.done`."""
+        slot.residents = self.memory.residency(batch.sampler).acquire(batch.volumes)
+        image_at = int(slot.device_out)
+        label_at = image_at + aligned(batch.out_image.nbytes)
+        rows = self._place(slot, batch, image_at, label_at)
+        cuda.memcpy_htod_async(slot.device_params, slot.host_params[: rows.nbytes], self._h2d)
+        slot.uploaded.record(self._h2d)  # the H2D stream is one queue: volumes that earlier batches brought are up as well
+        self._compute.wait_for_event(slot.uploaded)
+        self._launch(slot, rows, batch.sampler)
+        slot.computed.record(self._compute)
+        self._d2h.wait_for_event(slot.computed)
+        cuda.memcpy_dtoh_async(batch.out_image, image_at, self._d2h)
+        if batch.out_label is not None:
+            cuda.memcpy_dtoh_async(batch.out_label, label_at, self._d2h)
+        slot.done.record(self._d2h)
+
+    def close(self) -> None:
+        """Free everything; nothing may be in flight."""
+        if hasattr(self, "memory"):  # else the constructor has failed before it
+            self.memory.close()
+        for slot in self.slots:
+            slot.free()
+        self._kernels.clear()
+        self._module = self._h2d = self._compute = self._d2h = None
+
+    def _load(self, name: str, fatbin: bytes) -> None:
+        try:
+            self._module = cuda.module_from_buffer(fatbin)
+        except cuda.Error as error:
+            major, minor = cuda.Context.get_device().compute_capability()
+            raise BackendError(
+                f"{name}: the compiled kernels do not load on this device of compute capability {major}.{minor} ({error}); "
+                f"7.5 is the oldest that CUDA 13 compiles for; `augserver build-kernels` compiles them again"
+            ) from error
+        for kernel in ("augment_int16", "augment_float32", "augment_texture"):
+            self._kernels[kernel] = self._module.get_function(kernel).prepare("P")
+
+    def _place(self, slot: Slot, batch: PackedBatch, image_at: int, label_at: int) -> Any:
+        """Write the batch's parameters, with device addresses, into the slot; volumes of one type follow each other."""
+        count = len(batch.rows)
+        rows = slot.host_params[: count * PARAMS_DTYPE.itemsize].view(PARAMS_DTYPE)
+        order = np.argsort(batch.rows["in_type"], kind="stable")
+        rows[:] = batch.rows[order]
+        rows["image"] = [slot.residents[k].place.image for k in order]
+        rows["out_image"] = image_at + order * (batch.out_image.nbytes // count)
+        if batch.out_label is not None:
+            rows["label"] = [slot.residents[k].place.label for k in order]
+            rows["out_label"] = np.where(rows["label"] != 0, label_at + order * (batch.out_label.nbytes // count), 0)
+        return rows
+
+    def _launch(self, slot: Slot, rows: Any, sampler: str) -> None:
+        """One launch; two where int16 and float32 volumes are in one batch."""
+        blocks = -(-int(np.prod(rows[0]["out_shape"], dtype=np.int64)) // (THREADS * VOXELS_PER_THREAD))
+        if sampler == "texture":
+            groups = [("augment_texture", 0, len(rows))]
+        else:
+            starts = np.searchsorted(rows["in_type"], list(INPUT_TYPES.values()), side="left")
+            stops = np.searchsorted(rows["in_type"], list(INPUT_TYPES.values()), side="right")
+            groups = [(f"augment_{name}", int(a), int(b)) for name, a, b in zip(INPUT_TYPES, starts, stops, strict=True) if b > a]
+        for name, start, stop in groups:
+            first = int(slot.device_params) + start * PARAMS_DTYPE.itemsize
+            self._kernels[name].prepared_async_call((blocks, stop - start), (THREADS, 1, 1), self._compute, first)

@@ -1,0 +1,93 @@
+"""Host arrays that the device copies into directly: pages of their own, registered with the driver.
+
+array -> base: PinnedPages (dies with the last view) -> finalizer -> `expired` -> the owner thread unregisters, then frees the pages
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import mmap
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from augserver.kernel import cuda_driver
+
+
+class PinnedPages:
+    """Anonymous pages that numpy sees as bytes; numpy keeps this object as long as any array looks at them."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.pages = mmap.mmap(-1, max(size_bytes, 1))
+        view = np.frombuffer(self.pages, np.uint8)
+        self.address: int = view.ctypes.data
+        self.__array_interface__ = {"data": (self.address, False), "shape": (len(self.pages),), "typestr": "|u1", "version": 3}
+
+
+class PinnedArrays:
+    """Makes arrays in pinned memory and knows which addresses are pinned.
+
+    `allocate` and `free_expired` belong to the owner thread, where a context is current; `is_pinned` may be called from anywhere.
+
+    Args:
+        wake: called, from any thread and from garbage collection, when an array has died and `free_expired` has work.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._ranges: list[tuple[int, int]] = []  # (address, size), ascending
+        self._pages: dict[int, mmap.mmap] = {}
+        self._expired: deque[int] = deque()
+
+    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """A writable array of garbage in pinned memory; it is unpinned some time after its last view has died.
+
+        Raises:
+            DriverError: the driver cannot pin as much.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        pages = PinnedPages(size)
+        cuda_driver.register_host(pages.address, len(pages.pages))
+        with self._lock:
+            bisect.insort(self._ranges, (pages.address, len(pages.pages)))
+            self._pages[pages.address] = pages.pages
+        weakref.finalize(pages, self._expire, pages.address).atexit = False
+        return np.asarray(pages)[:size].view(dtype).reshape(shape)
+
+    def is_pinned(self, array: NDArray[Any]) -> bool:
+        """Whether all of a C-contiguous array lies in memory of `allocate`."""
+        first = array.ctypes.data
+        with self._lock:
+            k = bisect.bisect_right(self._ranges, (first, math.inf)) - 1
+            return k >= 0 and first + array.nbytes <= sum(self._ranges[k])
+
+    def free_expired(self) -> None:
+        """Unpin and free the memory of arrays that have died."""
+        while self._expired:
+            self._free(self._expired.popleft())
+
+    def free_all(self) -> None:
+        """Unpin everything, also what is still in use: it stays ordinary memory."""
+        self._expired.clear()
+        for address in list(self._pages):
+            self._free(address)
+
+    def _free(self, address: int) -> None:
+        with self._lock:
+            pages = self._pages.pop(address, None)
+            if pages is None:
+                return
+            self._ranges.remove((address, len(pages)))
+        cuda_driver.unregister_host(address)
+
+    def _expire(self, address: int) -> None:
+        # Runs inside garbage collection, perhaps of a thread that holds a lock: only reentrant operations.
+        self._expired.append(address)
+        self._wake()
