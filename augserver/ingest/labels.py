@@ -109,14 +109,14 @@ def read_label(path: Path, shape: tuple[int, int, int], affine: Affine) -> NDArr
 
 def _class_ids(voxels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
     ids = np.empty(voxels.shape, np.uint8)
-    wrong: set[float] = set()
+    wrong = np.empty(0, voxels.dtype)
     for index, plane in enumerate(voxels):
         with np.errstate(invalid="ignore"):  # NaN and what lies beyond uint8 is found by the comparison
             np.copyto(ids[index], plane, casting="unsafe")
         differs = ids[index] != plane
         if differs.any():
-            wrong.update(np.unique(plane[differs])[:_SHOWN].tolist())
-    if wrong:
-        shown = ", ".join([f"{value:g}" for value in sorted(wrong)[:_SHOWN]] + ["..."] * (len(wrong) > _SHOWN))
+            wrong = np.unique(np.concatenate([wrong, plane[differs]]))[: _SHOWN + 1]
+    if wrong.size:
+        shown = ", ".join([f"{value:g}" for value in wrong[:_SHOWN].tolist()] + ["..."] * (wrong.size > _SHOWN))
         raise VolumeError(f"{name}: has values that are no class ids: {shown}; allowed: whole numbers 0 to 255; renumber the classes")
     return ids
