@@ -32,6 +32,10 @@ struct Scalar {
 
     static AUG_HOSTDEV Float to_float(Int v) { return static_cast<float>(v); }
     static AUG_HOSTDEV Int to_int(Float v) { return static_cast<int32_t>(v); }   // towards zero; |v| < 2^31
+    static AUG_HOSTDEV Float floor(Float v) {   // |v| < 2^31
+        const Float whole = to_float(to_int(v));
+        return whole > v ? whole - 1.0f : whole;
+    }
     static AUG_HOSTDEV Float select(bool mask, Float yes, Float no) { return mask ? yes : no; }
     static AUG_HOSTDEV Int select_int(bool mask, Int yes, Int no) { return mask ? yes : no; }
 #if defined(__CUDA_ARCH__)
@@ -51,13 +55,6 @@ struct Scalar {
         low = a * b;
     }
 };
-
-/// Largest whole number <= v; |v| < 2^31.
-template <class L>
-AUG_HOSTDEV typename L::Int floor_to_int(typename L::Float v) {
-    const typename L::Int whole = L::to_int(v);
-    return L::select_int(L::to_float(whole) > v, whole - 1, whole);
-}
 
 template <class L>
 AUG_HOSTDEV typename L::Float lerp(typename L::Float a, typename L::Float b, typename L::Float t) {

@@ -23,7 +23,7 @@ struct Isa {
 
 extern const Isa scalar_isa;    // voxel.h itself, one voxel at a time: the reference that CUDA runs
 #if defined(AUG_X86)
-extern const Isa v2_isa, v3_isa, v4_isa;
+extern const Isa v2_isa, v3_isa, v4_isa, v4_gather_isa;   // the last two differ in how they fetch taps
 #else
 extern const Isa generic_isa;
 #endif

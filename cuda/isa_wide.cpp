@@ -7,11 +7,11 @@ AUG_BEGIN
 
 static void augment_planes(const Params& p, int z0, int z1) {
     StripScratch scratch;
-    const Source source(p);
+    const Walk walk(p);
     const Tone tone(p);
     for (int z = z0; z < z1; z++) {
-        if (p.in_type == InputType::INT16) augment_plane<int16_t>(p, source, tone, z, scratch);
-        else augment_plane<float>(p, source, tone, z, scratch);
+        if (p.in_type == InputType::INT16) augment_plane<int16_t>(p, walk, tone, z, scratch);
+        else augment_plane<float>(p, walk, tone, z, scratch);
     }
 }
 

@@ -12,6 +12,9 @@
 #include <immintrin.h>
 #endif
 
+// A stage of the work on a strip. Not inlined: each then has the registers to itself, and a profile shows them apart.
+#define AUG_STAGE [[gnu::noinline]] static
+
 AUG_BEGIN
 
 constexpr int N = AUG_LANES;
@@ -36,6 +39,19 @@ struct Wide {
     static AUG_HOSTDEV Float from_bits(Int v) { return (Float)v; }
     static AUG_HOSTDEV Float select(Int mask, Float yes, Float no) { return mask ? yes : no; }
     static AUG_HOSTDEV Int select_int(Int mask, Int yes, Int no) { return mask ? yes : no; }
+
+    static AUG_HOSTDEV Float floor(Float v) {
+#if AUG_LANES == 16
+        return (Float)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#elif AUG_LANES == 8
+        return (Float)_mm256_floor_ps((__m256)v);
+#elif defined(__SSE4_1__)
+        return (Float)_mm_floor_ps((__m128)v);
+#else
+        const Float whole = to_float(to_int(v));
+        return whole > v ? whole - 1.0f : whole;
+#endif
+    }
 
     static AUG_HOSTDEV Float sqrt(Float v) {
 #if AUG_LANES == 16

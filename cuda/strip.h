@@ -23,7 +23,7 @@ struct StripScratch {
 };
 
 /// The noise of voxels 4 block .. 4 (block + blocks) - 1 of a channel, rounded up to whole registers.
-AUG_HOSTDEV void fill_noise(const uint32_t (&key)[2], uint32_t channel, uint64_t block, int blocks, float* out) {
+AUG_STAGE void fill_noise(const uint32_t (&key)[2], uint32_t channel, uint64_t block, int blocks, float* out) {
     // N counters make 4 N normals. Lane 4 g + k takes counter g + k N / 4, so that the 4x4 transposes leave the normals in order.
     typedef uint64_t Pairs __attribute__((vector_size(4 * N)));
     Pairs even, odd;
@@ -58,7 +58,7 @@ AUG_HOSTDEV void store_lanes(uint64_t array, OutputType type, uint64_t at, Wide:
 }
 
 /// Intensity, noise and cast of `count` voxels from index `first` of the patch on.
-AUG_HOSTDEV void finish(const Params& p, const Tone& tone, int channel, int64_t voxels, int64_t first, int count, const float* value, float* noise) {
+AUG_STAGE void finish(const Params& p, const Tone& tone, int channel, int64_t voxels, int64_t first, int count, const float* value, float* noise) {
     const int skipped = static_cast<int>(first % BLOCK);
     if (tone.flags & NOISE) fill_noise(p.key, static_cast<uint32_t>(channel), first / BLOCK, (skipped + count + BLOCK - 1) / BLOCK, noise);
     const uint64_t array = p.out_image;
@@ -72,13 +72,13 @@ AUG_HOSTDEV void finish(const Params& p, const Tone& tone, int channel, int64_t 
 }
 
 /// An occluded plane of one channel: fill through the window.
-AUG_HOSTDEV void paint(const Params& p, const Tone& tone, uint64_t first, int64_t count) {
+AUG_STAGE void paint(const Params& p, const Tone& tone, uint64_t first, int64_t count) {
     const Wide::Float v = Wide::Float{} + apply_window<Scalar>(tone, p.fill);
     for (int64_t i = 0; i < count; i += N) store_lanes(p.out_image, p.out_type, first + i, v, count - i < N ? static_cast<int>(count - i) : N);
 }
 
 template <class T>
-AUG_HOSTDEV void augment_plane(const Params& p, const Source& source, const Tone& tone, int z, StripScratch& s) {
+AUG_STAGE void augment_plane(const Params& p, const Walk& walk, const Tone& tone, int z, StripScratch& s) {
     const int height = p.out_shape[1], width = p.out_shape[2];
     const int64_t plane = static_cast<int64_t>(height) * width, voxels = plane * p.out_shape[0];
     uint8_t* labels = reinterpret_cast<uint8_t*>(p.out_label);
@@ -95,7 +95,7 @@ AUG_HOSTDEV void augment_plane(const Params& p, const Source& source, const Tone
             const int xb = xa + SEGMENT < width ? xa + SEGMENT : width;
             for (int y = y0; y < y1; y++) {
                 const int64_t at = z * plane + static_cast<int64_t>(y) * width + xa;
-                sample_segment<T>(p, source, z, y, xa, xb, s.row, hidden ? nullptr : s.value[0] + (y - y0) * (xb - xa), STRIP + 2 * N,
+                sample_segment<T>(p, walk, z, y, xa, xb, s.row, hidden ? nullptr : s.value[0] + (y - y0) * (xb - xa), STRIP + 2 * N,
                                   labels ? labels + at : nullptr);
             }
             if (hidden) continue;

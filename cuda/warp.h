@@ -33,9 +33,9 @@ AUG_HOSTDEV Anchor anchor_of(const Params& p, int z, int y, int x) {
 template <class L>
 AUG_HOSTDEV void place(const Anchor& a, int axis, float step, typename L::Float offset, typename L::Int& index, typename L::Float& part) {
     const typename L::Float c = offset * step + a.rest[axis];
-    const typename L::Int whole = floor_to_int<L>(c);
-    part = c - L::to_float(whole);
-    index = whole + a.whole[axis];
+    const typename L::Float whole = L::floor(c);
+    part = c - whole;
+    index = L::to_int(whole) + a.whole[axis];
 }
 
 /// The place of one output voxel.
