@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from augserver.augment.affine import Matrix, Vector
 from augserver.augment.random import to_integer
+from augserver.augment.rules import CompiledRecipe
 from augserver.errors import PatchError
 from augserver.volume import VolumeInfo
 
@@ -90,3 +91,24 @@ def check_patch_fits(info: VolumeInfo, patch: Sequence[int], spacing_out_mm: Vec
         reach = tuple(round((p - 1) * o / i + 1, 1) for p, o, i in zip(patch, spacing_out_mm, info.spacing_mm, strict=True))
         at = f" at {spacing_out_mm} mm reaches over {reach} voxels and"
     raise PatchError(f"patch {tuple(patch)}{at} exceeds volume {info.id!r} {shape} (Z,Y,X); lower the patch or set crop.pad")
+
+
+def check_reach(info: VolumeInfo, patch: Sequence[int], recipe: CompiledRecipe, limit_voxels: float, limit_step: float) -> None:
+    """Refuse a patch that some draw could carry beyond the coordinates a kernel computes with.
+
+    Args:
+        limit_voxels: the most that the kernel takes of |A| patch + |b|, its bound on coordinates; |b| adds half of |A| patch.
+        limit_step: the most input voxels per output voxel that it takes.
+    Raises:
+        PatchError: names both and the ways out. By the bounds of the recipe's ranges, so that no draw fails later on.
+    """
+    stretch, shift_mm = (recipe.affine.largest_stretch, recipe.affine.largest_shift_mm) if recipe.affine else (1.0, 0.0)
+    finest_mm = min(info.spacing_mm)
+    step = stretch * max(recipe.spacing_mm or info.spacing_mm) / finest_mm
+    reach = max(info.shape[1:]) + shift_mm / finest_mm + 1.5 * step * max(patch)
+    if reach > limit_voxels or step > limit_step:
+        raise PatchError(
+            f"patch {tuple(patch)} under this recipe could reach {reach:.0f} voxels from the origin of volume {info.id!r} in steps of "
+            f"{step:.4g}; allowed: {limit_voxels:.0f} in steps of {limit_step:.0f}; lower the patch, affine.scale, affine.translate_mm or "
+            "output.spacing_mm"
+        )

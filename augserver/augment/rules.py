@@ -5,9 +5,8 @@ Nothing is validated here; `compile_recipe` makes these and vouches for them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-from augserver.errors import RecipeError
 
 Interval = tuple[float, float]
 """(low, high), finite, low <= high: a value is drawn uniformly between them."""
@@ -36,6 +35,16 @@ class AffineRule:
     reflect: tuple[float, float, float] | None
     translate_mm: Axes | None
     probability: float
+
+    @property
+    def largest_stretch(self) -> float:
+        """No row of a matrix M that this rule draws has a larger sum of absolute entries: the product of its factors' own bounds."""
+        return math.sqrt(3.0) * (1 + 2 * _largest(self.shear)) * (_largest(self.scale) or 1.0) * (1 + 3 * _largest(self.warp))
+
+    @property
+    def largest_shift_mm(self) -> float:
+        """No displacement along an axis is longer."""
+        return _largest(self.translate_mm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +80,6 @@ class CompiledRecipe:
     fill: float
     spacing_mm: tuple[float, float, float] | None
 
-    def check_image_dtype(self, image_dtype: str) -> None:
-        """Refuse an output type that this recipe's values do not fit.
 
-        Args:
-            image_dtype: "float32", "float16" or "uint8".
-        Raises:
-            RecipeError: uint8 without a window, which alone brings values into [0, 1].
-        """
-        if image_dtype == "uint8" and self.window is None:
-            raise RecipeError(
-                "image_dtype 'uint8' holds the windowed [0, 1] image, but the recipe has no [window]; add window.low and window.high, "
-                "or ask for 'float32'"
-            )
+def _largest(axes: Axes | None) -> float:
+    return max(max(-low, high) for low, high in axes) if axes else 0.0

@@ -17,13 +17,14 @@ from operator import index as as_integer
 import numpy as np
 from numpy.typing import NDArray
 
-from augserver.augment.crop import check_patch_fits
+from augserver.augment.crop import check_patch_fits, check_reach
 from augserver.augment.draws import Foreground, draw_sample
 from augserver.augment.foreground import PlaneCounts, count_planes
 from augserver.augment.random import MAX_PLACES, permutation
 from augserver.augment.rules import CompiledRecipe
 from augserver.augment.sample import SampleParams
 from augserver.errors import PatchError, RecipeError, RequestError, StoreError
+from augserver.kernel.checks import MAX_COORDINATE, MAX_ENTRY
 from augserver.volume import Volume, VolumeInfo
 
 MAX_PATCH_VOXELS = 512**3
@@ -44,7 +45,8 @@ class Plan:
         max_patch_voxels: the most voxels that a patch may have.
     Raises:
         StoreError: the dataset has no volumes.
-        PatchError: the patch is not three whole numbers >= 1, is too large, or exceeds a volume while crop.pad is off.
+        PatchError: the patch is not three whole numbers >= 1, is too large, exceeds a volume while crop.pad is off, or could reach beyond
+            the kernel's coordinates.
         RecipeError: crop.mode "foreground" without any voxel of foreground in the dataset, or too many samples per epoch.
         RequestError: the seed is out of range.
     """
@@ -67,9 +69,10 @@ class Plan:
         self._recipe = recipe
         self._seed = seed
         self._patch = _check_patch(patch, max_patch_voxels)
-        if not recipe.crop.pad:
-            for volume_id in self._ids:
+        for volume_id in self._ids:
+            if not recipe.crop.pad:
                 check_patch_fits(self._facts[volume_id], self._patch, recipe.spacing_mm)
+            check_reach(self._facts[volume_id], self._patch, recipe, MAX_COORDINATE, MAX_ENTRY)
         if recipe.crop.mode == "foreground":
             self._check_foreground()
         if self.samples_per_epoch > MAX_PLACES:

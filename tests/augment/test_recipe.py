@@ -105,10 +105,3 @@ def test_fields_of_a_newer_client_are_refused_at_any_depth() -> None:
     nested.ParseFromString(b"\x3a\x06\x0a\x04\xa2\x06\x01x")  # noise { std { field 100 } }
     with pytest.raises(RecipeError, match="std has fields"):
         compile_recipe(nested, modality="ct", classes={0: "background"})
-
-
-def test_uint8_needs_a_window(compiled: Compile) -> None:
-    compiled(window=WINDOW).check_image_dtype("uint8")
-    compiled().check_image_dtype("float16")
-    with pytest.raises(RecipeError, match=r"image_dtype 'uint8' .* add window.low and window.high"):
-        compiled().check_image_dtype("uint8")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from augserver.augment import compile_recipe
 from augserver.errors import PatchError, RecipeError, RequestError, StoreError
+from augserver.kernel.checks import check_params
 from augserver.pipeline.plan import Plan, batch_indices
 from augserver.volume import Volume, VolumeInfo
 
@@ -140,6 +141,68 @@ def test_an_index_beyond_64_bits_is_refused(index: int) -> None:
 def test_a_batch_that_cannot_be_is_refused(arguments: tuple[int, int, int, int], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         batch_indices(*arguments)
+
+
+def axes(low: float, high: float) -> st.SearchStrategy[Any]:
+    """One range or three within [low, high], often at its ends."""
+    ends = st.sampled_from([low, high]) | st.floats(low, high)
+    one = st.tuples(ends, ends).map(sorted)
+    return one | st.lists(one, min_size=3, max_size=3)
+
+
+@given(
+    affine=st.fixed_dictionaries(
+        {},
+        optional={
+            "rotate_deg": axes(-36_000, 36_000),
+            "scale": axes(0.01, 100),
+            "shear": axes(-0.49, 0.49),
+            "warp": axes(-0.33, 0.33),
+            "reflect": st.floats(0, 1),
+            "translate_mm": axes(-1e5, 1e5),
+        },
+    ),
+    mode=st.sampled_from(["center", "uniform", "valid"]),
+    window=st.tuples(st.floats(-1e9, -1e3), st.floats(-999, 1e9)),
+    spacing=st.none() | st.floats(0.01, 100),
+    extremes=st.fixed_dictionaries({"noise": st.floats(0, 1e9), "exponent": st.floats(1e-3, 1e3), "fill": st.floats(-1e9, 1e9)}),
+    patch=st.tuples(*[st.integers(1, 400)] * 3),
+    index=st.integers(0, 2**63),
+)
+def test_what_is_accepted_never_draws_what_the_kernel_refuses(
+    affine: dict[str, Any],
+    mode: str,
+    window: tuple[float, float],
+    spacing: float | None,
+    extremes: dict[str, float],
+    patch: tuple[int, int, int],
+    index: int,
+) -> None:
+    output = {"fill": extremes["fill"]} | ({} if spacing is None else {"spacing_mm": spacing})
+    try:
+        it = plan(
+            3,
+            patch,
+            crop={"mode": mode, "pad": True},
+            affine=affine,
+            occlude={"max_voxels": 2**32 - 1},
+            noise={"std": extremes["noise"]},
+            gamma={"exponent": extremes["exponent"]},
+            window={"low": window[0], "high": window[1]},
+            output=output,
+        )
+    except RequestError:
+        return
+    params = it.params(index)
+    check_params(params, patch, "uint8", "sample")
+    assert np.linalg.det(params.affine[:, :3].astype(np.float64)) != 0
+
+
+def test_a_recipe_that_could_leave_the_kernels_coordinates_is_refused() -> None:
+    with pytest.raises(PatchError, match=r"patch \(4, 5, 6\) under this recipe could reach \d+ voxels .* lower the patch, affine.scale"):
+        plan(affine={"scale": [1, 100], "shear": 0.49}, output={"spacing_mm": 100}, crop={"pad": True})
+    with pytest.raises(PatchError, match=r"could reach 90000016 voxels .* allowed: 4194304 in steps of 65536"):
+        plan(patch=(1, 1, 10_000_000), crop={"pad": True})
 
 
 def volume(info: VolumeInfo) -> Volume:
