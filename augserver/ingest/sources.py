@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def find_sources(paths: Iterable[Path]) -> Found:
         for file in _files_below(path.absolute()):
             if split_suffix(file)[1]:
                 sources.setdefault(file, [_file_source(file, root)])
+            elif not os.access(file, os.R_OK):
+                skipped["unreadable"] += 1
             elif is_dicom(file):
                 folders[file.parent].append(file)
             elif not file.name.lower().endswith(_VOXEL_FILES):

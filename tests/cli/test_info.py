@@ -1,0 +1,67 @@
+"""`augserver info`: what a dataset holds, and exit codes for what is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from augserver.cli import main
+from augserver.geometry import affine_of
+from augserver.store import Dataset, DatasetWriter
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    label = np.zeros((5, 7, 11), np.uint8)
+    label[1, 2, 3] = 4
+    with DatasetWriter(tmp_path / "ds.zarr", modality="mr", classes={4: "[b]kidney"}) as writer:
+        writer.write("one", np.ones((1, 5, 7, 11), np.int16), label, (3, 1, 0.5), affine_of((3, 1, 0.5)))
+        writer.write("two", np.full((2, 5, 7, 11), 0.5), None, (3, 1, 0.5), affine_of((3, 1, 0.5)))
+        writer.finish()
+    return tmp_path / "ds.zarr"
+
+
+def run(*args: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["info", *map(str, args)])
+    return int(stop.value.code or 0)
+
+
+def test_text_shows_volumes_classes_memory_and_fingerprint(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(dataset) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "1 x 5 x 7 x 11",
+        "2 x 5 x 7 x 11",
+        "float32",
+        "no label",
+        "2 volumes, modality mr, spacing z,y,x mm: 3, 1, 0.5",
+        "class 4 [b]kidney: 1 voxels",
+        "class 0 background: 384 voxels",
+        f"fingerprint {Dataset.open(dataset).fingerprint}",
+    ):
+        assert part in out
+
+
+def test_json_holds_the_same_and_the_memory_is_that_of_the_decoded_arrays(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(dataset, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    opened = Dataset.open(dataset)
+    arrays = [array for name in opened.volumes for array in (opened.read(name).image, opened.read(name).label) if array is not None]
+    assert report["size_bytes"] == sum(array.nbytes for array in arrays)
+    assert report["class_voxels"] == {"0": 384, "4": 1}
+    assert [volume["id"] for volume in report["volumes"]] == ["one", "two"]
+    assert report["volumes"][0]["affine"] == affine_of((3, 1, 0.5)).tolist()
+
+
+def test_what_is_no_dataset_or_damaged_has_its_exit_code(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "absent.zarr") == 4
+    assert "there is no dataset at" in capsys.readouterr().err
+    assert run(tmp_path) == 6
+    assert "is not a Zarr v3 group" in capsys.readouterr().err
+    (dataset / "one/0/c/0/0/0/0").unlink()
+    assert run(dataset) == 6
+    assert "volume 'one' of" in capsys.readouterr().err

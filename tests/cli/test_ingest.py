@@ -1,0 +1,205 @@
+"""`augserver ingest`: reports, exit codes, resuming, and what is left behind when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from augserver.cli import main
+from augserver.store import Dataset
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """src/{a,b,c}.nii.gz with labels src/{a,b,c}_seg.nii.gz, 11 x 7 x 5 voxels (x, y, z)."""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for seed, name in enumerate("abc"):
+        rng = np.random.default_rng(seed)
+        affine = np.diag([-0.5, -1.0, 3.0, 1.0])
+        nibabel.save(nibabel.Nifti1Image(rng.integers(-1000, 2000, (11, 7, 5)).astype(np.int16), affine), folder / f"{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(rng.integers(0, 3, (11, 7, 5)).astype(np.uint8), affine), folder / f"{name}_seg.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """run("ingest", ...): exit code, stdout, stderr."""
+
+    def call(*args: Any) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_all_in_is_0_and_the_report_says_what_is_in(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    out = tmp_path / "ds.zarr"
+    (tmp_path / "classes.toml").write_text('1 = "liver"\n2 = "bone"')
+    code, stdout, stderr = run("ingest", scans, "--out", out, "--labels", "{id}_seg.nii.gz", "--classes", tmp_path / "classes.toml")
+    dataset = Dataset.open(out)
+    assert (code, stderr) == (0, "")
+    assert dataset.volumes == ("a", "b", "c")
+    assert dataset.classes == {0: "background", 1: "liver", 2: "bone"}
+    assert "1 x 5 x 7 x 11" in stdout
+    assert "3, 1, 0.5" in stdout
+    assert f"3 volumes, fingerprint {dataset.fingerprint}" in stdout
+    assert "3 in, 0 refused" in stdout
+
+
+def test_some_refused_is_3_and_nothing_usable_is_2(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    for file in scans.glob("*_seg*"):
+        file.unlink()
+    (scans / "b.nii.gz").write_bytes((scans / "b.nii.gz").read_bytes()[:-20])
+    code, stdout, _ = run("ingest", scans, "--out", tmp_path / "some.zarr")
+    assert code == 3
+    assert "refused b: b.nii.gz: the gzip stream is truncated or corrupt" in stdout
+    assert Dataset.open(tmp_path / "some.zarr").volumes == ("a", "c")
+    code, stdout, _ = run("ingest", scans / "b.nii.gz", "--out", tmp_path / "none.zarr")
+    assert code == 2
+    assert "0 in, 1 refused" in stdout
+    (tmp_path / "empty").mkdir()
+    code, _, stderr = run("ingest", tmp_path / "empty", "--out", tmp_path / "none.zarr")
+    assert code == 2
+    assert "no scan in" in stderr
+    assert not (tmp_path / "none.zarr").exists()
+
+
+def test_json_report(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    (scans / "broken.nrrd").write_text("no")
+    (scans / "notes.txt").write_text("no")
+    code, stdout, stderr = run("ingest", scans, "--out", tmp_path / "ds.zarr", "--spacing-mm", "3,2,2", "--json")
+    report = json.loads(stdout)
+    assert (code, stderr) == (3, "")
+    assert [volume["id"] for volume in report["volumes"]] == ["a", "a_seg", "b", "b_seg", "c", "c_seg"]
+    assert report["volumes"][0] == {
+        "id": "a",
+        "shape": [1, 5, 4, 3],
+        "dtype": "float32",
+        "spacing_mm": [3.0, 2.0, 2.0],
+        "class_voxels": {},
+        "resumed": False,
+    }
+    assert report["refused"] == [{"id": "broken", "reason": "broken.nrrd: is no NRRD: it does not begin with 'NRRD'"}]
+    assert report["skipped_files"] == {".txt": 1}
+    assert report["fingerprint"] == Dataset.open(tmp_path / "ds.zarr").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--spacing-mm", "1,2"], 2, "--spacing-mm must be one number or three"),
+        (["--spacing-mm", "-3"], 2, "--spacing-mm must be three finite numbers > 0"),
+        (["--spacing-mm", "nan"], 2, "--spacing-mm must be three finite numbers > 0"),
+        (["--modality", "pet"], 2, "'pet' is not one of 'ct', 'mr'"),
+        (["--labels", "nowhere"], 2, "neither a folder nor a pattern"),
+        (["--classes", "absent.toml"], 2, "--classes absent.toml: cannot be read"),
+    ],
+)
+def test_options_that_are_not_allowed_are_told_before_any_work(
+    scans: Path, tmp_path: Path, run: Callable[..., Any], options: list[str], code: int, message: str
+) -> None:
+    got, _, stderr = run("ingest", scans, "--out", tmp_path / "ds.zarr", *options)
+    assert (got, message in stderr) == (code, True), stderr
+    assert not (tmp_path / "ds.zarr").exists()
+
+
+def test_running_again_reads_nothing_twice_and_changes_nothing(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    out = tmp_path / "ds.zarr"
+    first = run("ingest", scans, "--out", out)
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*/c/*/*/*/*")}
+    code, stdout, _ = run("ingest", scans, "--out", out)
+    assert code == first[0] == 0
+    assert "6 volumes (6 of them from before)" in stdout
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*/c/*/*/*/*")} == before
+
+
+def test_a_volume_from_other_files_is_not_mistaken_for_the_one_before(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    out = tmp_path / "ds.zarr"
+    run("ingest", scans, "--out", out)
+    fingerprint = Dataset.open(out).fingerprint
+    shutil.copy(scans / "a.nii.gz", scans / "b.nii.gz")
+    code, stdout, _ = run("ingest", scans, "--out", out)
+    assert code == 3
+    assert "refused b: b: the dataset has a volume 'b' from other files" in stdout
+    assert Dataset.open(out).fingerprint == fingerprint
+
+
+def test_other_settings_are_refused_with_what_differs(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    run("ingest", scans, "--out", tmp_path / "ds.zarr")
+    code, _, stderr = run("ingest", scans, "--out", tmp_path / "ds.zarr", "--spacing-mm", "3")
+    assert code == 6
+    assert "was written with preprocessing" in stderr
+
+
+def test_no_path_or_file_name_of_the_source_is_in_the_store(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    secret = tmp_path / "Jane_Doe_19700101"
+    scans.rename(secret)
+    run("ingest", secret, "--out", tmp_path / "ds.zarr")
+    for file in (tmp_path / "ds.zarr").rglob("*.json"):
+        text = file.read_text()
+        assert "Jane" not in text
+        assert str(tmp_path) not in text
+        assert ".nii" not in text
+
+
+STOPPED = """
+import os, signal, sys
+from augserver.cli import main
+from augserver.store import layout
+
+count, original = 0, layout.flush_tree
+
+def interrupt(folder):
+    global count
+    count += 1
+    if count == 2:
+        for _ in range(int(sys.argv[2])):
+            os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    original(folder)
+
+layout.flush_tree = interrupt
+main(sys.argv[3:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "times", "code", "kept", "clean"),
+    [
+        ("SIGINT", 1, 130, ["a", "b"], True),  # the volume in hand is finished
+        ("SIGTERM", 1, 143, ["a", "b"], True),
+        ("SIGINT", 2, 130, ["a"], True),  # or given up
+        ("SIGKILL", 1, -9, ["a"], False),
+    ],
+)
+def test_a_stopped_ingest_leaves_whole_volumes_and_resumes_to_the_same_fingerprint(
+    scans: Path, tmp_path: Path, run: Callable[..., Any], name: str, times: int, code: int, kept: list[str], clean: bool
+) -> None:
+    out = tmp_path / "ds.zarr"
+    arguments = ["ingest", str(scans), "--out", str(out), "--labels", "{id}_seg.nii.gz"]
+    stopped = subprocess.run([sys.executable, "-c", STOPPED, name, str(times), *arguments], capture_output=True, timeout=120, check=False)
+    assert stopped.returncode == code, stopped.stderr.decode()
+    left = sorted(os.listdir(out))
+    assert left == ([*kept, "zarr.json"] if clean else [".augserver.lock", ".partial-b", *kept, "zarr.json"])
+    if clean and times == 1:
+        assert "stopped; 2 of 3 volumes stay in" in stopped.stderr.decode()
+    assert run(*arguments)[0] == 0
+    arguments[3] = str(tmp_path / "undisturbed.zarr")
+    assert run(*arguments)[0] == 0
+    assert Dataset.open(out).fingerprint == Dataset.open(tmp_path / "undisturbed.zarr").fingerprint
+    assert sorted(os.listdir(out)) == ["a", "b", "c", "zarr.json"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
