@@ -51,16 +51,18 @@ def train(address: str, classes: int, steps: int, report: Callable[[int, float],
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import, which prints its build flags otherwise
     import keras
+    from augclient import connect
     from augclient.tensorflow import dataset
 
     keras.utils.set_random_seed(0)
     model = small_unet(classes)
     model.compile(optimizer=keras.optimizers.Adam(3e-3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     losses: list[float] = []
-    for image, label in dataset(address, RECIPE, patch=PATCH, batch_size=BATCH_SIZE, steps=steps):
-        losses.append(float(model.train_on_batch(image, label)))
-        model.reset_metrics()  # or train_on_batch would return the mean of all steps so far
-        report(len(losses), losses[-1])
+    with connect(address) as server:
+        for image, label in dataset(server, RECIPE, patch=PATCH, batch_size=BATCH_SIZE, steps=steps):
+            losses.append(float(model.train_on_batch(image, label)))
+            model.reset_metrics()  # or train_on_batch would return the mean of all steps so far
+            report(len(losses), losses[-1])
     return losses
 
 

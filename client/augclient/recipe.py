@@ -227,7 +227,8 @@ def _switch(value: Any, key: str) -> bool:
 
 
 def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str):
+    # lone surrogates, which os.fsdecode and JSON can make, have no UTF-8
+    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
         raise RecipeError(f"{key}: got {value!r}; allowed: a text in quotes")
     return value
 

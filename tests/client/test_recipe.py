@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import tomllib
@@ -121,6 +122,13 @@ def test_the_digest_is_the_same_in_another_process() -> None:
     assert digest == "ef08718fd93901d764936fe7e25ffdd979877407890c9d960db928b35a5284b7"
 
 
+def test_a_recipe_survives_pickling_as_data_loader_workers_need() -> None:
+    recipe = Recipe.from_dict(tomllib.loads(FULL))
+    again = pickle.loads(pickle.dumps(recipe))
+    assert again == recipe
+    assert again.proto == recipe.proto
+
+
 def test_the_message_handed_out_is_a_copy() -> None:
     recipe = Recipe(noise={"std": 3})
     recipe.proto.noise.std.low = 99
@@ -150,6 +158,7 @@ def test_the_message_handed_out_is_a_copy() -> None:
         ({"occlude": {"max_voxels": True}}, "occlude.max_voxels: got True; allowed: a whole number"),
         ({"crop": {"pad": 1}}, "crop.pad: got 1; allowed: true or false"),
         ({"crop": {"mode": 1}}, "crop.mode: got 1; allowed: a text in quotes"),
+        ({"crop": {"mode": "\ud800"}}, r"crop.mode: got '\\ud800'; allowed: a text in quotes"),
         ({"labels": {"keep": "liver"}}, "labels.keep: got 'liver'; allowed: a list of names"),
         ({"labels": {"keep": [1]}}, "labels.keep: got 1; allowed: a text in quotes"),
     ],
