@@ -15,12 +15,15 @@ _PIPE_WIDTH = 200
 
 def volume_table(volumes: Sequence[VolumeInfo]) -> None:
     """Print one line per volume: id, shape, spacing, dtype, classes."""
-    table = Table("volume", "shape (C,Z,Y,X)", "spacing z,y,x mm", "dtype", "MB", "classes")
+    table = Table()
+    table.add_column("volume", overflow="fold")
+    for heading in ("shape C,Z,Y,X", "spacing z,y,x mm", "dtype", "MB", "classes"):
+        table.add_column(heading, no_wrap=True)
     for info in volumes:
         classes = sum(1 for key in info.class_voxels if key) if info.has_label else None
         table.add_row(
             Text(info.id),
-            " x ".join(map(str, info.shape)),
+            "x".join(map(str, info.shape)),
             ", ".join(f"{value:.4g}" for value in info.spacing_mm),
             info.dtype,
             f"{info.size_bytes / 1e6:.1f}",

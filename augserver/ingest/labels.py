@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class LabelRule:
             return cls(pattern=text)
         for folder in (Path(text), *(root / text for root in roots)):
             if folder.is_dir():
-                return cls(folder=folder.absolute())
+                return cls(folder=Path(os.path.abspath(folder)))
         raise ConfigError(f"--labels {text!r} is neither a folder nor a pattern with {{id}}, such as '{{id}}_seg.nii.gz'")
 
     def is_label(self, source: Source) -> bool:
@@ -69,7 +70,9 @@ class LabelRule:
             VolumeError: there is none, or more than one.
         """
         if self.folder is not None:
-            places = (self.folder / source.path.parent.relative_to(source.root), self.folder)
+            places = [self.folder]
+            if source.path != source.root:  # a DICOM series may be the root itself
+                places.insert(0, self.folder / source.path.parent.relative_to(source.root))
             found = [[place / (source.stem + suffix) for suffix in READERS] for place in dict.fromkeys(places)]
             looked = f"{source.stem} with one of {', '.join(READERS)} in the folder of labels"
         else:

@@ -115,9 +115,10 @@ def find_sources(paths: Iterable[Path]) -> Found:
     for path in paths:
         if not path.exists():
             raise NotFoundError(f"there is nothing at {path}; check the path")
-        root = path.absolute() if path.is_dir() else path.absolute().parent
+        whole = Path(os.path.abspath(path))  # without "..", so that places can be compared
+        root = whole if whole.is_dir() else whole.parent
         folders: dict[Path, list[Path]] = defaultdict(list)
-        for file in _files_below(path.absolute()):
+        for file in _files_below(whole):
             if split_suffix(file)[1]:
                 sources.setdefault(file, [_file_source(file, root)])
             elif not os.access(file, os.R_OK):

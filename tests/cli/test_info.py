@@ -34,8 +34,8 @@ def test_text_shows_volumes_classes_memory_and_fingerprint(dataset: Path, capsys
     assert run(dataset) == 0
     out = capsys.readouterr().out
     for part in (
-        "1 x 5 x 7 x 11",
-        "2 x 5 x 7 x 11",
+        "1x5x7x11",
+        "2x5x7x11",
         "float32",
         "no label",
         "2 volumes, modality mr, spacing z,y,x mm: 3, 1, 0.5",

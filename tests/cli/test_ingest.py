@@ -54,7 +54,7 @@ def test_all_in_is_0_and_the_report_says_what_is_in(scans: Path, tmp_path: Path,
     assert (code, stderr) == (0, "")
     assert dataset.volumes == ("a", "b", "c")
     assert dataset.classes == {0: "background", 1: "liver", 2: "bone"}
-    assert "1 x 5 x 7 x 11" in stdout
+    assert "1x5x7x11" in stdout
     assert "3, 1, 0.5" in stdout
     assert f"3 volumes, fingerprint {dataset.fingerprint}" in stdout
     assert "3 in, 0 refused" in stdout

@@ -154,6 +154,15 @@ def test_a_dicom_series_finds_its_label_by_the_name_of_its_folder(
     assert lungs.image[0][lungs.label == 1].mean() < -700  # air, not the chest wall: the grids meet
 
 
+def test_a_folder_of_labels_serves_a_dicom_series_that_is_the_root_itself(
+    unzip: Callable[[str], Path], shared_data: Path, tmp_path: Path, ingest_all: Callable[..., Any]
+) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/ct-64Dicom.nrrd").symlink_to(shared_data / "cip_chest64/wholeLung-64.nrrd")
+    _, dataset = ingest_all(unzip("cip_chest64/ct-64Dicom.zip"), labels=f"{tmp_path}/labels/../labels")
+    assert dataset.info("ct-64Dicom").class_voxels[1] == 65624
+
+
 def test_labels_are_no_scans(tree: Path) -> None:
     rule = LabelRule.parse("labelsTr", [tree])
     assert [scan.stem for scan in select_scans(find_sources([tree]).sources, rule)] == ["ct", "ct_seg", "a", "b"]

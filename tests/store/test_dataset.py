@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,13 @@ def test_fingerprint_changes_with_every_part_of_the_content(
     with DatasetWriter(tmp_path / "two.zarr", **options) as writer:
         writer.write(name, **given)
         assert writer.finish() != first
+
+
+def test_threads_that_read_at_once_get_their_own_volumes(make_dataset: Callable[..., Path], volume: Callable[..., Any]) -> None:
+    dataset = Dataset.open(make_dataset(ids={f"v{seed}": seed for seed in range(4)}))
+    with ThreadPoolExecutor(8) as pool:
+        for seed, got in zip([*range(4)] * 8, pool.map(lambda seed: dataset.read(f"v{seed}"), [*range(4)] * 8), strict=True):
+            np.testing.assert_array_equal(got.image, volume(seed)["image"])
 
 
 def test_an_unknown_id_names_the_nearest(make_dataset: Callable[..., Path]) -> None:
