@@ -1,0 +1,34 @@
+// Stream batches with nothing but the .proto, put the parts together, and print one line of JSON per batch.
+// usage: node stream.js PROTO_ROOT ADDRESS REQUEST_JSON
+const crypto = require("node:crypto");
+const grpc = require("@grpc/grpc-js");
+const protoLoader = require("@grpc/proto-loader");
+
+const [protoRoot, address, request] = process.argv.slice(2);
+const definition = protoLoader.loadSync("augclient/wire/v1/augserver.proto", { includeDirs: [protoRoot], keepCase: true, longs: Number, enums: String, defaults: true });
+const { AugServer } = grpc.loadPackageDefinition(definition).augserver.v1;
+const client = new AugServer(address, grpc.credentials.createInsecure(), { "grpc.max_receive_message_length": 64 << 20 });
+
+const ITEM_BYTES = { float32: 4, float16: 2, uint8: 1 };
+const product = (shape) => shape.reduce((a, b) => a * b, 1);
+const digest = (bytes) => crypto.createHash("sha256").update(bytes).digest("hex");
+
+let header, image, label, received;
+const call = client.StreamBatches(JSON.parse(request));
+call.on("data", (part) => {
+  if (part.header) {
+    header = part.header;
+    image = Buffer.alloc(product(header.image_shape) * ITEM_BYTES[header.image_dtype]);
+    label = Buffer.alloc(header.label_shape.length ? product(header.label_shape) : 0);
+    received = 0;
+  }
+  received += part.image.copy(image, part.image_offset) + part.label.copy(label, part.label_offset);
+  if (part.last) {
+    console.log(JSON.stringify({
+      step: part.step, complete: received === image.length + label.length, shape: header.image_shape,
+      volumes: header.samples.map((sample) => sample.volume), image: digest(image), label: digest(label),
+    }));
+  }
+});
+call.on("error", (error) => { console.error(`${grpc.status[error.code]}: ${error.details}`); process.exitCode = 1; client.close(); });
+call.on("end", () => client.close());
