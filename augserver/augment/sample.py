@@ -28,6 +28,7 @@ class SampleParams:
             no intensity change, no noise.
         occlusion_label: label inside the slab; None keeps the label.
         keep_labels: label ids that survive, all others become 0; None: all survive.
+        sampler: "exact", or "texture": a GPU's filtering units, faster perhaps and not the same bits; one for all samples of a batch.
     """
 
     index: int = 0
@@ -45,3 +46,4 @@ class SampleParams:
     occlusion: tuple[int, int] | None = None
     occlusion_label: int | None = 0
     keep_labels: frozenset[int] | None = None
+    sampler: str = "exact"

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
-from augserver.errors import RequestError
+from augserver.errors import RecipeError, RequestError
 from augserver.kernel import checks
 from augserver.kernel.params import PARAMS_DTYPE, pack_sample
 from augserver.volume import Volume
 
+SAMPLERS = ("exact", "texture")
 NO_ADDRESSES = (0, 0, 0, 0)
 
 
@@ -72,6 +73,8 @@ def pack_batch(
         if volume.image.shape[0] != channels:
             raise RequestError(f"{where}: {volume.image.shape[0]} channels; the batch's first volume has {channels}")
         checks.check_params(sample, patch, out_image.dtype.name, where)
+        if sample.sampler not in SAMPLERS or sample.sampler != params[0].sampler:
+            raise RecipeError(f"{where}: sampler {sample.sampler!r}; allowed: one of {', '.join(SAMPLERS)}, the same for the whole batch")
         pack_sample(
             rows[k : k + 1],
             sample,
@@ -83,4 +86,4 @@ def pack_batch(
             addresses=NO_ADDRESSES,
             nearest=nearest,
         )
-    return PackedBatch(volumes=tuple(volumes), rows=rows, out_image=out_image, out_label=out_label)
+    return PackedBatch(volumes=tuple(volumes), rows=rows, out_image=out_image, out_label=out_label, sampler=params[0].sampler)

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
-from augserver.errors import BackendError, RequestError
-from augserver.kernel import checks
+from augserver.errors import BackendError
+from augserver.kernel.batch import PackedBatch, pack_batch
 from augserver.kernel.memory import allocate
-from augserver.kernel.params import PARAMS_DTYPE, pack_sample
 from augserver.volume import Volume
 
 try:
@@ -68,8 +67,11 @@ class CpuBackend:
         """See Backend.augment."""
         if self._runner is None:
             raise BackendError("backend 'cpu' is closed; open another one")
-        packed = _pack_batch(volumes, params, out_image, out_label, nearest)
-        self._runner.run(packed.ctypes.data, len(packed))
+        batch = pack_batch(volumes, params, out_image, out_label, nearest=nearest)
+        if batch.sampler != "exact":
+            raise BackendError(f"backend 'cpu' has no sampler {batch.sampler!r}; use the backend 'cuda', or output.sampler = \"exact\"")
+        _set_addresses(batch)
+        self._runner.run(batch.rows.ctypes.data, len(batch.rows))
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """See Backend.allocate."""
@@ -86,44 +88,15 @@ class CpuBackend:
         self.close()
 
 
-def _pack_batch(
-    volumes: Sequence[Volume],
-    params: Sequence[SampleParams],
-    out_image: NDArray[Any],
-    out_label: NDArray[np.uint8] | None,
-    nearest: bool,
-) -> NDArray[np.void]:
-    """Check a batch and describe it as an array of PARAMS_DTYPE. The arrays it points to must outlive its use."""
-    if len(volumes) != len(params) or not volumes:
-        raise RequestError(f"{len(volumes)} volumes and {len(params)} params; allowed: as many of each, at least 1")
-    channels = volumes[0].image.shape[0]
-    checks.check_outputs(out_image, out_label, len(volumes), channels)
-    out_dtype = out_image.dtype.name
-    patch: tuple[int, int, int] = out_image.shape[2:]
-    packed = np.zeros(len(volumes), PARAMS_DTYPE)
-    for k, (volume, sample) in enumerate(zip(volumes, params, strict=True)):
-        where = f"sample {k} (volume {volume.info.id!r})"
-        checks.check_volume(volume, where)
-        if volume.image.shape[0] != channels:
-            raise RequestError(f"{where}: {volume.image.shape[0]} channels; the batch's first volume has {channels}")
-        checks.check_params(sample, patch, out_dtype, where)
-        label = volume.label if out_label is not None else None
-        if out_label is not None and label is None:
-            out_label[k] = 0
-        pack_sample(
-            packed[k : k + 1],
-            sample,
-            in_shape=volume.image.shape[1:],
-            in_dtype=volume.image.dtype.name,
-            channels=channels,
-            out_shape=patch,
-            out_dtype=out_dtype,
-            addresses=(
-                volume.image.ctypes.data,
-                0 if label is None else label.ctypes.data,
-                out_image[k].ctypes.data,
-                0 if out_label is None or label is None else out_label[k].ctypes.data,
-            ),
-            nearest=nearest,
-        )
-    return packed
+def _set_addresses(batch: PackedBatch) -> None:
+    """Point the rows at the batch's own arrays, which must outlive their use; labels of volumes without one become 0 here."""
+    rows, out_label = batch.rows, batch.out_label
+    rows["image"] = [volume.image.ctypes.data for volume in batch.volumes]
+    rows["out_image"] = [sample.ctypes.data for sample in batch.out_image]
+    if out_label is not None:
+        for k, volume in enumerate(batch.volumes):
+            if volume.label is None:
+                out_label[k] = 0
+            else:
+                rows["label"][k] = volume.label.ctypes.data
+                rows["out_label"][k] = out_label[k].ctypes.data
