@@ -1,0 +1,245 @@
+"""Order, caching and bytes, under delays."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from world import (
+    Batch,
+    PATCH,
+    assert_nothing_left,
+    counter,
+    cpu,
+    driver,
+    in_threads,
+    make_params,
+    make_volume,
+    open_cuda,
+    run,
+    set_delays,
+)
+
+from augserver.errors import AugError, BudgetError, RequestError, StateError
+from augserver.kernel import AugmentQueue
+
+DELAYS = "h2d:0-1500,kernel:0-1500,d2h:0-1500"
+
+
+def mixed_batches(count: int) -> list[Batch]:
+    """Types, labels, channels, sizes, output types and interpolation change from batch to batch."""
+    volumes = [make_volume(k, dtype="float32" if k % 3 == 2 else "int16", label=k % 4 != 3) for k in range(12)]
+    several = [make_volume(20 + k, channels=3) for k in range(3)]
+    rng = np.random.default_rng(5)
+    batches = []
+    for k in range(count):
+        pool = several if k % 7 == 6 else volumes
+        chosen = [pool[j] for j in rng.integers(0, len(pool), 1 + k % 4)]
+        batches.append(
+            Batch(chosen, 4 * k, dtype=("float32", "float16", "uint8")[k % 3], label=k % 5 != 4, nearest=k % 6 == 5)
+        )
+    return batches
+
+
+def two_hundred_batches(devices: str = "0") -> None:
+    set_delays(DELAYS)
+    driver.fake_set_seed(11)
+    batches = mixed_batches(200)
+    gpu = open_cuda(devices=devices, volume_bytes=24 << 10)  # about five volumes: some batch always waits for room
+    wrong = [0] * len(batches)
+
+    def work(k: int) -> None:
+        for at in range(k, len(batches), 4):
+            wrong[at] = batches[at].wrong_bytes(batches[at].compute(gpu))
+
+    assert in_threads(4, work) == []
+    assert sum(wrong) == 0
+    statistics = gpu.statistics()
+    assert all(each.volumes.evictions > 10 and each.volumes.hits > 10 and each.failed == 0 for each in statistics), statistics
+    if devices == "all":
+        assert min(each.batches for each in statistics) > 50, statistics
+    gpu.close()
+    assert_nothing_left()
+
+
+def two_hundred_batches_on_three_devices() -> None:
+    two_hundred_batches("all")
+
+
+def queue_keeps_the_order_of_pushes() -> None:
+    set_delays(DELAYS)
+    gpu = open_cuda()
+    batches = mixed_batches(30)
+    with AugmentQueue(gpu, depth=4) as queue:
+        pushed = popped = 0
+        while popped < len(batches):
+            while pushed < len(batches) and queue.statistics().waiting < 4:
+                batch = batches[pushed]
+                queue.push(batch.volumes, batch.params, PATCH, image_dtype=batch.dtype, label=batch.label, nearest=batch.nearest)
+                pushed += 1
+            assert batches[popped].wrong_bytes(queue.pop()) == 0
+            popped += 1
+        try:
+            queue.pop()
+            raise AssertionError("pop of an empty queue returned")
+        except StateError:
+            pass
+    gpu.close()
+    assert_nothing_left()
+
+
+def a_volume_is_uploaded_once_for_requests_at_the_same_time() -> None:
+    gpu = open_cuda()
+    volume = make_volume(1)
+    driver.fake_hold(1)
+    batch = Batch([volume, volume], 0)
+    ended: list[int] = []
+    threads = [threading.Thread(target=lambda: ended.append(batch.wrong_bytes(batch.compute(gpu)))) for _ in range(5)]
+    # Nothing runs on the device until all five are in; allocate() alone needs no stream.
+    for thread in threads:
+        thread.start()
+    while gpu.statistics()[0].waiting + gpu.statistics()[0].in_flight < 5:
+        pass
+    driver.fake_hold(0)
+    for thread in threads:
+        thread.join()
+    assert ended == [0] * 5
+    assert gpu.statistics()[0].volumes.misses == 1
+    gpu.close()
+    assert_nothing_left()
+
+
+def a_full_queue_blocks_the_submitter() -> None:
+    gpu = open_cuda(slots=2, queue=1)
+    driver.fake_hold(1)
+    batch = Batch([make_volume(1)], 0)
+    threads = [threading.Thread(target=batch.compute, args=(gpu,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    while gpu.statistics()[0].in_flight < 2 or gpu.statistics()[0].waiting < 1:
+        pass
+    # Two slots and one place: the other three are outside, however long the device stands still.
+    for thread in threads:
+        thread.join(0.05)
+    now = gpu.statistics()[0]
+    assert (now.in_flight, now.waiting, now.batches) == (2, 2, 0) or (now.in_flight, now.waiting, now.batches) == (2, 1, 0), now
+    assert all(thread.is_alive() for thread in threads)
+    driver.fake_hold(0)
+    for thread in threads:
+        thread.join()
+    assert gpu.statistics()[0].batches == 6
+    gpu.close()
+    assert_nothing_left()
+
+
+def an_array_that_may_be_written_is_uploaded_for_each_batch() -> None:
+    gpu = open_cuda()
+    volume = make_volume(1, writable=True)
+    batch = Batch([volume], 0)
+    assert batch.wrong_bytes(batch.compute(gpu)) == 0
+    volume.image[...] = volume.image[:, ::-1].copy()
+    assert batch.wrong_bytes(batch.compute(gpu)) == 0
+    gpu.close()
+    assert_nothing_left()
+
+
+def a_volume_that_died_makes_room() -> None:
+    gpu = open_cuda()
+    volume = make_volume(1)
+    batch = Batch([volume], 0)
+    batch.compute(gpu)
+    used = gpu.statistics()[0].volumes.used_bytes
+    assert used > 0
+    del volume, batch
+    other = Batch([make_volume(2)], 0)
+    assert other.wrong_bytes(other.compute(gpu)) == 0
+    now = gpu.statistics()[0].volumes
+    assert (now.volumes, now.misses, now.evictions) == (1, 2, 0), now
+    gpu.close()
+    assert_nothing_left()
+
+
+def scattered_room_is_put_together() -> None:
+    """Three volumes fill the arena; the next batch keeps the middle one and brings one as large as the two holes beside it."""
+    small = [make_volume(0, label=False) for _ in range(3)]
+    large = make_volume(0, dtype="float32", label=False)
+    piece = -(-small[0].image.nbytes // 256) * 256
+    assert piece < large.image.nbytes <= 2 * piece
+    gpu = open_cuda(volume_bytes=3 * piece)
+    assert (first := Batch(small, 0)).wrong_bytes(first.compute(gpu)) == 0
+    assert (second := Batch([small[1], large], 3)).wrong_bytes(second.compute(gpu)) == 0
+    now = gpu.statistics()[0].volumes
+    assert (now.volumes, now.misses, now.evictions) == (2, 5, 3), now  # the middle one moved
+    gpu.close()
+    assert_nothing_left()
+
+
+def refusals_name_what_is_needed() -> None:
+    gpu = open_cuda(slot_bytes=8 << 10, volume_bytes=4 << 10)
+    volumes = [make_volume(k) for k in range(3)]
+
+    def refused(kind: type[AugError], part: str, batch: Batch) -> None:
+        try:
+            batch.compute(gpu)
+            raise AssertionError("not refused")
+        except AugError as error:
+            assert type(error) is kind, error
+            assert part in str(error), error
+
+    need = sum(-(-v.image.nbytes // 256) * 256 + -(-v.label.nbytes // 256) * 256 for v in volumes if v.label is not None)
+    refused(BudgetError, f"raise it to at least {need}", Batch(volumes, 0, dtype="uint8"))
+    refused(BudgetError, "cuda.slot_bytes = 8192", Batch([volumes[0]] * 6, 0))
+    plain = np.empty((1, 1, *PATCH), np.float32)
+    try:
+        gpu.augment([volumes[0]], [make_params(1)], plain)
+        raise AssertionError("not refused")
+    except RequestError as error:
+        assert "backend.allocate" in str(error), error
+    ok = Batch([volumes[0]], 2)
+    assert ok.wrong_bytes(ok.compute(gpu)) == 0
+    assert counter("pageable_copies") == 0
+    gpu.close()
+    assert_nothing_left()
+
+
+def pageable_results_are_allowed_when_configured() -> None:
+    gpu = open_cuda(pageable=True)
+    image, expected = np.empty((1, 1, *PATCH), np.float32), np.empty((1, 1, *PATCH), np.float32)
+    volume = make_volume(3)
+    gpu.augment([volume], [make_params(1)], image)
+    cpu.augment([volume], [make_params(1)], expected)
+    assert image.tobytes() == expected.tobytes()
+    assert counter("pageable_copies") == 1
+    gpu.close()
+
+
+def pinned_arrays_are_freed_when_their_last_view_dies() -> None:
+    gpu = open_cuda()
+    array = gpu.allocate((3, 5, 7), np.float32)
+    view = array[1:, 2]
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
+    assert counter("registered_blocks") == 1
+    del array
+    gpu.allocate((1,), np.uint8)
+    view[...] = 3.0  # still there
+    assert counter("registered_blocks") >= 1
+    del view
+    batch = Batch([make_volume(1)], 0)
+    kept = batch.compute(gpu)
+    batch.compute(gpu)
+    gpu.allocate((1,), np.uint8)
+    assert counter("registered_blocks") <= 5, counter("registered_blocks")
+    assert batch.wrong_bytes(kept) == 0
+    gpu.close()
+    assert batch.wrong_bytes(kept) == 0  # ordinary memory now
+    assert_nothing_left()
+
+
+def a_process_that_forgets_to_close_ends_by_itself() -> None:
+    batch = Batch([make_volume(1)], 0)
+    batch.compute(open_cuda())
+
+
+if __name__ == "__main__":
+    run(globals())
