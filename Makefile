@@ -21,6 +21,7 @@ lint: $(VENV)/test.stamp
 	PYTHON=$(BIN)/python proto/generate.sh --check
 
 bench: $(VENV)/test.stamp
+	$(BIN)/python tests/benchmarks/bench_draws.py
 	$(BIN)/python tests/benchmarks/bench_kernel.py
 	$(BIN)/python tests/benchmarks/bench_wire.py
 
