@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import click
 if TYPE_CHECKING:
     from augserver.cli.stop_signals import StopSignals
     from augserver.config import ServerConfig
+    from augserver.errors import UnavailableError
     from augserver.service.server import Server
 
 
@@ -47,6 +50,7 @@ def serve(
         listen=dataclasses.replace(config.listen, **_given(address=address, insecure=insecure)),
     )
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    logging.getLogger("augserver").setLevel(logging.INFO)  # says why "auto" took which backend
     with StopSignals() as signals:
         return _run(dataset, config, signals)
 
@@ -62,20 +66,36 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
     from augserver.store import Dataset
 
     dataset = Dataset.open(path)
-    backend = open_backend(config.kernel.backend, threads=config.kernel.threads or None, isa=config.kernel.isa or None)
+    losses: list[int] = []
+    backend = open_backend(
+        config.kernel.backend,
+        threads=config.kernel.threads or None,
+        isa=config.kernel.isa or None,
+        cuda=config.cuda,
+        on_lost=lambda error: _end_lost(error, losses),
+    )
     try:
         server = Server(dataset, backend, config)
     except BaseException:
         backend.close()
         raise
     server.start()
-    if config.kernel.backend == "auto":
-        click.echo(f"auto took {backend.description}: this version has no other backend", err=True)
-    device = backend.description.rsplit(", ", 1)[0]  # "cpu, 2 threads": without the instruction set
+    click.echo(f"backend: {backend.description}", err=True)
+    device = ", ".join(backend.description.split(", ")[:2])  # "cpu, 2 threads": without the instruction set
     count = len(dataset.volumes)
     click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
     signals.wait()
-    return _stop(server, config.listen.drain_s, signals)
+    code = _stop(server, config.listen.drain_s, signals)
+    return losses[0] if losses else code
+
+
+def _end_lost(error: UnavailableError, losses: list[int]) -> None:
+    """End this process as a stop signal would, with the code that tells a supervisor to start it again. From any thread."""
+    from augserver.kernel.cuda_backend import EXIT_DEVICE_LOST  # only a GPU is lost, so this module is loaded
+
+    click.echo(f"augserver: {error}", err=True)
+    losses.append(EXIT_DEVICE_LOST)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _stop(server: Server, drain_s: float, signals: StopSignals) -> int:

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from augserver.config import ServerConfig
 from augserver.errors import StateError
-from augserver.kernel import Backend, allocate
+from augserver.kernel import Backend
 from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.host_memory import read_available_bytes
 from augserver.pipeline.scheduler import Scheduler
@@ -53,7 +53,7 @@ class Server:
         self._backend = backend
         self.cache = VolumeCache(dataset.info, dataset.read, config.cache.max_bytes or read_available_bytes() // 2)
         self.cache.require_fit(dataset.volumes)
-        self.slots = SlotPool(config.streams.max_slot_bytes, lambda size: allocate((size,), np.uint8))
+        self.slots = SlotPool(config.streams.max_slot_bytes, lambda size: backend.allocate((size,), np.uint8))
         self.scheduler = Scheduler(backend, self.cache, self.slots, look_ahead=config.streams.look_ahead, workers=config.streams.workers)
         self.service = AugService(dataset, self.cache, self.scheduler, config)
         self._health = health.HealthServicer()

@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import psutil
 import pytest
 from augclient import Recipe, Server, connect
 from augclient.errors import UnavailableError
+from augclient.wire.v1 import augserver_pb2 as pb
+from augclient.wire.v1 import augserver_pb2_grpc
 
 from augserver.cli import main
 from augserver.store import DatasetWriter
@@ -89,7 +92,8 @@ def test_one_line_on_stdout_says_where(start: Callable[..., subprocess.Popen[str
     out, err = process.communicate(timeout=30)
     assert out == ""
     assert process.returncode == 0
-    assert re.search(r"auto took cpu, 1 thread, .*: this version has no other backend", err)
+    assert re.search(r"backend 'auto' takes the cpu: backend 'cuda': .*\n", err)  # and why
+    assert re.search(r"^backend: cpu, 1 thread, ", err, re.MULTILINE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -117,26 +121,30 @@ def test_a_signal_drains_and_leaves_nothing(start: Callable[..., subprocess.Pope
         pass  # the port can be bound again at once
 
 
-def test_a_drain_is_bounded_and_a_second_signal_cuts_it_short(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    (tmp_path / "server.toml").write_text("[listen]\ndrain_s = 1.0\n")
-    for arguments, numbers, code in [
-        (("--config", "server.toml"), [signal.SIGTERM], 0),  # nobody reads: the drain gives up after a second
+@pytest.mark.parametrize(
+    ("arguments", "numbers", "code"),
+    [
+        (("--config", "server.toml"), [signal.SIGTERM], 0),  # the drain gives up after a second
         ((), [signal.SIGTERM, signal.SIGINT], 128 + signal.SIGINT),
-    ]:
-        process = start(*arguments)
-        address = ready(process).split()[2]
-        with connect(address) as server:
-            stream = server.stream(Recipe(crop={"pad": True}), patch=(128, 128, 128), batch_size=4, prefetch=1, reconnect_s=0.0)
-            held = next(stream)  # and no further: the stream blocks inside a batch
-            process.send_signal(numbers[0])
-            with pytest.raises(UnavailableError):
-                ask_until_refused(server)
-            for number in numbers[1:]:
-                process.send_signal(number)
-            process.communicate(timeout=30)
-            assert process.returncode == code
-            assert held.image.shape == (4, 1, 128, 128, 128)
-            stream.close()
+    ],
+)
+def test_a_drain_is_bounded_and_a_second_signal_cuts_it_short(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, arguments: tuple[str, ...], numbers: list[int], code: int
+) -> None:
+    (tmp_path / "server.toml").write_text("[listen]\ndrain_s = 1.0\n")
+    process = start(*arguments)
+    address = ready(process).split()[2]
+    request = pb.StreamBatchesRequest(recipe=Recipe(crop={"pad": True}).proto, patch=[128, 128, 128], batch_size=8)
+    with connect(address) as server, grpc.insecure_channel(address) as channel:
+        call = augserver_pb2_grpc.AugServerStub(channel).StreamBatches(request)
+        next(call)  # and no further: the server stays inside a batch of 67 MB
+        process.send_signal(numbers[0])
+        with pytest.raises(UnavailableError):
+            ask_until_refused(server)
+        for number in numbers[1:]:
+            process.send_signal(number)
+        process.communicate(timeout=30)
+    assert process.returncode == code
 
 
 def test_a_port_that_is_taken_is_named(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
