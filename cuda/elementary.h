@@ -51,7 +51,7 @@ AUG_HOSTDEV void sincos_turn(typename L::UInt turn, typename L::Float& sine, typ
     cosine = L::from_bits(L::bits(L::select(odd, s, c)) ^ sign_c);
 }
 
-/// 2^y for -126 <= y <= 0; relative error < 2e-7; 2^0 is 1.
+/// 2^y for -126 <= y <= 0; relative error < 3e-7; 2^0 is 1.
 template <class L>
 AUG_HOSTDEV typename L::Float exp2(typename L::Float y) {
     using Float = typename L::Float;

@@ -34,9 +34,7 @@ def make_volume(image: NDArray[np.generic], label: NDArray[np.uint8]) -> Volume:
     """The arrays as a cache holds them: on huge pages."""
     voxels, ids = allocate((1, *image.shape), image.dtype), allocate(label.shape, np.uint8)
     voxels[0], ids[...] = image, label
-    info = VolumeInfo(
-        id="ct", shape=voxels.shape, dtype=image.dtype.name, spacing_mm=(1, 1, 1), affine=np.eye(4), has_label=True
-    )
+    info = VolumeInfo(id="ct", shape=voxels.shape, dtype=image.dtype.name, spacing_mm=(1, 1, 1), affine=np.eye(4), has_label=True)
     return Volume(info=info, image=voxels, label=ids)
 
 
@@ -121,8 +119,8 @@ def main() -> None:
     vector_sets = [isa for isa in instruction_sets() if isa != "scalar" and arguments.isa in ("all", isa)]
     for isa in vector_sets:
         for storage, volume in volumes.items():
-            for threads in (1, 2):
-                contenders[f"augserver {isa} {storage}, {threads} thread{'s' * (threads > 1)}"] = kernel_contender(volume, draws, threads, isa)
+            for threads, unit in ((1, "thread"), (2, "threads")):
+                contenders[f"augserver {isa} {storage}, {threads} {unit}"] = kernel_contender(volume, draws, threads, isa)
 
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for step in list(contenders.values())[2:]:
