@@ -95,7 +95,7 @@ class LimitConfig:
     """The largest things that one request may ask for."""
 
     max_patch_voxels: int = 512**3  # four times the patch of any network that trains on one GPU today
-    max_batch_size: int = 1024  # keeps the header with the provenance of a batch near 200 kB
+    max_batch_size: int = 1024  # keeps the header, 0.1 to 0.4 kB of provenance a sample, far below the 1 MiB left for it in a message
     max_batch_bytes: int = GIB  # of one rank's part of a batch
     max_message_bytes: int = 64 * MIB  # one whole sample of 240 voxels cubed, float32 with a label; a bound on what a client must hold
     max_request_bytes: int = MIB  # a recipe is about a kilobyte
@@ -104,7 +104,8 @@ class LimitConfig:
     max_part_bytes: int = 16 * MIB  # larger ones gain nothing and cost page faults on both sides
 
     def __post_init__(self) -> None:
-        for name in ("max_patch_voxels", "max_batch_size", "max_batch_bytes", "max_request_bytes", "min_part_bytes"):
+        _require(1 <= self.max_batch_size <= 2048, "limits.max_batch_size", self.max_batch_size, "1 to 2048")
+        for name in ("max_patch_voxels", "max_batch_bytes", "max_request_bytes", "min_part_bytes"):
             _require(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "1 or more")
         _require(
             self.min_part_bytes <= self.part_bytes <= self.max_part_bytes,

@@ -105,7 +105,7 @@ class SlotPool:
         """Take `count` slots; give each back by `release`.
 
         Raises:
-            BudgetError: they do not fit beside what other streams hold; nothing was taken.
+            BudgetError: they do not fit beside what other streams hold, or the machine has not the memory; nothing was taken.
         """
         size, wanted = layout.slot_bytes, layout.slot_bytes * count
         with self._lock:
@@ -117,9 +117,14 @@ class SlotPool:
             self._reserved_bytes += wanted
         try:
             return [Slot(self._allocate(size), layout) for _ in range(count)]
-        except BaseException:
+        except BaseException as error:
             with self._lock:
                 self._reserved_bytes -= wanted
+            if isinstance(error, MemoryError):
+                raise BudgetError(
+                    f"the machine has no memory for {count} slots of {size} bytes, which {self._budget} = {self._max_bytes} allows; "
+                    "ask for a smaller batch or patch, or lower that budget and cache.max_bytes to what the machine has"
+                ) from error
             raise
 
     def release(self, slot: Slot) -> None:

@@ -165,12 +165,17 @@ class VolumeCache:
         try:
             volume = self._read(id_)
         except BaseException as error:
+            if isinstance(error, MemoryError):
+                error = BudgetError(
+                    f"the machine has no memory for volume {id_!r} of {entry.size_bytes} bytes, which cache.max_bytes = {self._max_bytes} "
+                    "allows; lower that budget to what the machine has"
+                )
             with self._changed:
                 entry.error = error
                 del self._entries[id_]
                 self._used_bytes -= entry.size_bytes
                 self._changed.notify_all()
-            raise
+            raise error
         with self._changed:
             entry.volume = volume
             self._changed.notify_all()

@@ -53,6 +53,6 @@ def test_memory_that_cannot_be_had_is_not_counted() -> None:
         raise MemoryError(size)
 
     pool = SlotPool(1000, fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(BudgetError, match="the machine has no memory for 2 slots of 64 bytes"):
         pool.reserve(BatchLayout(image_shape=(1, 1, 1, 1, 64), image_dtype="uint8", has_label=False), 2)
     assert pool.statistics().reserved_bytes == 0

@@ -107,6 +107,14 @@ def test_a_volume_larger_than_the_budget_is_refused_by_name(store: Any) -> None:
     assert store.reads == []
 
 
+def test_memory_that_cannot_be_had_is_a_budget_error(store: Any) -> None:
+    cache = cache_of(store, 1)
+    store.broken["a"] = MemoryError()
+    with pytest.raises(BudgetError, match=r"no memory for volume 'a' of 60 bytes"):
+        cache.lease("a")
+    assert cache.statistics().used_bytes == 0
+
+
 def test_an_unknown_volume_is_not_found(store: Any) -> None:
     with pytest.raises(NotFoundError):
         cache_of(store, 1).lease("zebra")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import grpc
@@ -162,14 +163,16 @@ def test_one_sample_equals_itself_inside_a_batch(running: Any) -> None:
         assert message.label == label[index % 4].tobytes()
 
 
-def test_a_cancelled_stream_gives_its_memory_back(running: Any) -> None:
+def test_a_cancelled_stream_gives_everything_back_within_a_second(running: Any) -> None:
     call = running.stub.StreamBatches(request(steps=10**9))
     next(call)
     assert running.server.service.streams == 1
     call.cancel()
-    assert running.server.service.wait_idle(10)
-    assert running.server.slots.statistics().reserved_bytes == 0
+    begun = time.monotonic()
+    assert running.server.service.wait_idle(1)
     assert running.server.scheduler.statistics().streams == 0
+    while running.server.slots.statistics().reserved_bytes:  # of the batch that a worker had in hand
+        assert time.monotonic() - begun < 1
 
 
 def test_a_client_that_does_not_read_stops_its_own_stream_alone(running: Any) -> None:

@@ -34,7 +34,7 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
         ({"streams": {"look_ahead": 0}}, r"streams\.look_ahead must be 1 to 64, got 0"),
         ({"streams": {"max_slot_bytes": 5}}, r"streams\.max_slot_bytes must be at least"),
         ({"cache": {"max_bytes": -1}}, r"cache\.max_bytes must be 0 or more bytes, got -1"),
-        ({"limits": {"max_batch_size": 0}}, r"limits\.max_batch_size must be 1 or more, got 0"),
+        ({"limits": {"max_batch_size": 0}}, r"limits\.max_batch_size must be 1 to 2048, got 0"),
         ({"limits": {"part_bytes": 1}}, r"limits\.part_bytes must be min_part_bytes to max_part_bytes"),
         ({"limits": {"max_message_bytes": 1 << 31}}, r"limits\.max_message_bytes must be max_part_bytes \+ "),
         ({"listen": {"drain_s": float("nan")}}, r"listen\.drain_s must be 0\.1 to 3600 seconds, got nan"),
