@@ -1,6 +1,6 @@
 """Where the patch is taken: the point of the input volume on which the patch's centre lands.
 
-    center       the middle of the volume
+    center       the middle of the volume, so that A c_out + b = c + d; where the patch is copied voxel by voxel, the whole place below it
     uniform      uniform over all places where the patch, before its transform, lies inside the volume
     valid        uniform over all places where the transformed patch lies inside, so that nothing is filled; the displacement is
                  part of the place. On an axis along which it cannot fit, the patch is centred.
@@ -72,9 +72,13 @@ def rooms(shape: Sequence[int], patch: Sequence[int], spacing_in_mm: Vector, spa
 def rooms_transformed(shape: Sequence[int], patch: Sequence[int], matrix: Matrix) -> list[Room]:
     """Room of the bounding box that A, in voxels, makes of the patch."""
     halves = [(p - 1) / 2 for p in patch]
-    unit = [sum(map(abs, row)) == abs(row[axis]) == 1.0 for axis, row in enumerate(matrix)]
     boxes = [sum(abs(a) * h for a, h in zip(row, halves, strict=True)) for row in matrix]
-    return [Room(n, box, whole) for n, box, whole in zip(shape, boxes, unit, strict=True)]
+    return [Room(n, box, whole) for n, box, whole in zip(shape, boxes, copied_axes(matrix), strict=True)]
+
+
+def copied_axes(matrix: Matrix) -> list[bool]:
+    """Whether A, in voxels, takes each axis to itself voxel by voxel, reflected or not."""
+    return [sum(map(abs, row)) == abs(row[axis]) == 1.0 for axis, row in enumerate(matrix)]
 
 
 def check_patch_fits(info: VolumeInfo, patch: Sequence[int], spacing_out_mm: Vector | None) -> None:

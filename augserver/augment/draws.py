@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augserver.augment.affine import IDENTITY, Matrix, Vector, compose, place_patch, to_voxels
-from augserver.augment.crop import rooms, rooms_transformed
+from augserver.augment.crop import copied_axes, rooms, rooms_transformed
 from augserver.augment.foreground import PlaneCounts, draw_voxel
 from augserver.augment.random import to_integer, to_unit, words
 from augserver.augment.rules import AffineRule, Axes, CompiledRecipe, Interval, OccludeRule
@@ -144,7 +144,8 @@ def _draw_target(
     here = rooms(shape, patch, spacing_in, recipe.spacing_mm or spacing_in)
     voxel = draw_voxel(foreground.label, foreground.counts, recipe.keep_labels, raw[_CLASS], raw[_VOXEL]) if foreground else None
     if crop.mode == "center":
-        centre = [room.middle() for room in here]
+        copied = all(copied_axes(matrix)) and not any(shift_mm)
+        centre = [room.middle() if copied else (room.size - 1) / 2 for room in here]
     elif crop.mode == "foreground" and voxel is not None:
         centre = [room.around(v, p, crop.pad) for room, v, p in zip(here, voxel, patch, strict=True)]
     else:
