@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from augserver.errors import VolumeError
 from augserver.geometry import affine_from_itk
 from augserver.ingest.metaimage import check_metaimage
 from augserver.ingest.nrrd import check_nrrd
-from augserver.ingest.scan import Scan, check_grid, geometry_of
+from augserver.ingest.payload import Payload
+from augserver.ingest.scan import Scan, geometry_of
 
 
 def read_metaimage(path: Path) -> Scan:
@@ -33,16 +35,17 @@ def read_nrrd(path: Path) -> Scan:
     return _read(path, "nrrd", "NrrdImageIO", check_nrrd)
 
 
-def _read(path: Path, kind: str, reader: str, check: Callable[[Path], None]) -> Scan:
+def _read(path: Path, kind: str, reader: str, check: Callable[[Path], tuple[tuple[int, ...], Payload]]) -> Scan:
     try:
-        check(path)
+        size, payload = check(path)
         image = sitk.ReadImage(str(path), imageIO=reader)
     except OSError as error:
         raise VolumeError(f"{path.name}: cannot be read ({error.strerror or error}); copy the file again from its source") from error
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].replace(str(path.parent), "")
         raise VolumeError(f"{path.name}: SimpleITK cannot read it: {reason}; copy the file again from its source") from error
-    check_grid(image.GetSize(), name=path.name)
+    if image.GetSize() != size:
+        raise VolumeError(f"{path.name}: SimpleITK finds the size {image.GetSize()}, the header says {size}; write the file again")
     components = image.GetNumberOfComponentsPerPixel()
     if components != 1:
         raise VolumeError(f"{path.name}: has {components} values per voxel, must be one; split the channels into files of their own")
@@ -53,4 +56,8 @@ def _read(path: Path, kind: str, reader: str, check: Callable[[Path], None]) -> 
         )
     with geometry_of(path.name):
         affine = affine_from_itk(image.GetOrigin(), image.GetSpacing(), image.GetDirection())
-    return Scan(voxels=sitk.GetArrayFromImage(image), affine=affine, format=kind)
+    voxels = sitk.GetArrayFromImage(image)
+    # MetaIO fills what it cannot decode with whatever is in memory; so nothing is believed that is not in the file, in either byte order.
+    if payload.crc32 not in (zlib.crc32(voxels.data), zlib.crc32(voxels.byteswap().data)):
+        raise VolumeError(f"{path.name}: SimpleITK finds other voxels than are in the file: the header misleads it; write the file again")
+    return Scan(voxels=voxels, affine=affine, format=kind)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from augserver.errors import VolumeError
-from augserver.ingest.payload import data_beside, stream_length
+from augserver.ingest.payload import Payload, data_beside, packed_payload, raw_payload
 from augserver.ingest.scan import check_grid
 
 _MAX_HEADER_BYTES = 1 << 16
@@ -18,9 +18,11 @@ _ITEM_BYTES = {
 }  # fmt: skip
 
 
-def check_metaimage(path: Path) -> None:
+def check_metaimage(path: Path) -> tuple[tuple[int, ...], Payload]:
     """Refuse a MetaImage whose voxels are not all there, or whose place in the patient is not given.
 
+    Returns:
+        Its size (x, y, z) and its voxels' checksum: SimpleITK must find the same.
     Raises:
         VolumeError: says what is missing or wrong.
         OSError: the file cannot be read.
@@ -43,15 +45,16 @@ def check_metaimage(path: Path) -> None:
     local = data_name.upper() == "LOCAL"
     file = path if local else data_beside(path, data_name)
     if _is_true(fields, "CompressedData", default=False):
-        got = stream_length(file, header_bytes if local else 0, path.name, wbits=zlib.MAX_WBITS | 32)
+        got = packed_payload(file, header_bytes if local else 0, path.name, wbits=zlib.MAX_WBITS | 32)
     else:
         if fields.get("HeaderSize", "0") != "0":
             raise VolumeError(f"{path.name}: skips into a foreign data file (HeaderSize), which is not taken; write it again without")
-        got = file.stat().st_size - (header_bytes if local else 0)
-    if got != expected:
+        got = raw_payload(file, header_bytes if local else 0)
+    if got.length != expected:
         raise VolumeError(
-            f"{path.name}: the header promises {expected} bytes of voxels, {file.name} has {got}; copy the files again from their source"
+            f"{path.name}: the header promises {expected} bytes of voxels, {file.name} has {got.length}; copy the files again"
         )
+    return shape, got
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:
@@ -62,6 +65,8 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
         while used < _MAX_HEADER_BYTES and (line := file.readline(_MAX_HEADER_BYTES)):
             used += len(line)
             key, separator, value = line.decode("latin-1").partition("=")
+            if key.strip() in fields:
+                raise VolumeError(f"{path.name}: {key.strip()} is there twice in the header; leave the right one")
             if separator:
                 fields[key.strip()] = value.strip()
             if key.strip() == "ElementDataFile" and separator:

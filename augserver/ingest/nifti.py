@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader, unit_codes
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ _HEADER_SIZES: dict[int, Any] = {348: Nifti1Header, 540: Nifti2Header}
 _PAIRED: dict[int, Any] = {348: Nifti1PairHeader, 540: Nifti2PairHeader}
 _SINGLE_MAGIC = (b"n+1\0", b"n+2\0")
 _PAIR_MAGIC = (b"ni1\0", b"ni2\0")
+_SPACE_CODES = range(6)
 _READ_BYTES = 16 << 20
 _MAX_PADDING = 4096  # zero bytes that some writers leave after the voxels
 
@@ -96,9 +97,13 @@ def _read_header(file: IO[bytes], name: str) -> tuple[Any, bool]:
     if len(start) < size:
         raise VolumeError(f"{name}: is truncated inside the header: {len(start)} of {size} bytes; copy the file again from its source")
     try:
-        return kind(start[:size]), paired
+        header = kind(start[:size], check=False)  # nibabel's check repairs in silence, a wrong sform code to "none"; ours follow
     except (HeaderDataError, HeaderTypeError, ImageFileError, ValueError, KeyError, OverflowError) as error:
         raise VolumeError(f"{name}: the NIfTI header is damaged: {error}") from error
+    if not all(int(header[key]) in _SPACE_CODES for key in ("qform_code", "sform_code")) or not 1 <= int(header["dim"][0]) <= 7:
+        codes = f"qform_code {header['qform_code']}, sform_code {header['sform_code']}, known are 0 to 5"
+        raise VolumeError(f"{name}: the NIfTI header is damaged: {codes}; {header['dim'][0]} axes, allowed are 1 to 7")
+    return header, paired
 
 
 def _checked_shape(header: Any, name: str) -> tuple[int, ...]:
@@ -133,12 +138,13 @@ def _checked_offset(header: Any, name: str) -> int:
 
 def _affine(header: Any, shape: tuple[int, ...], name: str) -> Affine:
     """The sform if there is one, else the qform; refused where the two, or the voxel sizes, place a corner elsewhere."""
-    unit = header.get_xyzt_units()[0]
+    unit = unit_codes.label.get(int(header["xyzt_units"]) % 8, "unknown units")
     if unit not in ("mm", "unknown"):
         raise VolumeError(f"{name}: lengths are in {unit!r}, must be mm; convert the header")
     with geometry_of(name):
         try:
-            sform, qform = (get(coded=True)[0] for get in (header.get_sform, header.get_qform))
+            with np.errstate(invalid="ignore"):  # NaN is found by check_affine
+                sform, qform = (get(coded=True)[0] for get in (header.get_sform, header.get_qform))
         except (HeaderDataError, ValueError) as error:
             raise VolumeError(f"{name}: the NIfTI qform is damaged: {error}") from error
         if sform is None and qform is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from augserver.errors import VolumeError
-from augserver.ingest.payload import data_beside, stream_length
+from augserver.ingest.payload import Payload, data_beside, packed_payload, raw_payload
 from augserver.ingest.scan import check_grid
 
 _MAX_HEADER_BYTES = 1 << 20
@@ -23,9 +23,11 @@ _ITEM_BYTES = {
 }  # fmt: skip
 
 
-def check_nrrd(path: Path) -> None:
+def check_nrrd(path: Path) -> tuple[tuple[int, ...], Payload]:
     """Refuse an NRRD whose voxels are not all there, or whose place in the patient is not given.
 
+    Returns:
+        Its size (x, y, z) and its voxels' checksum: SimpleITK must find the same.
     Raises:
         VolumeError: says what is missing or wrong.
         OSError: the file cannot be read.
@@ -47,15 +49,16 @@ def check_nrrd(path: Path) -> None:
     file, offset = (path, header_bytes) if data_name is None else (data_beside(path, data_name), 0)
     encoding = fields.get("encoding", "").lower()
     if encoding in ("gzip", "gz"):
-        got = stream_length(file, offset, path.name, wbits=zlib.MAX_WBITS | 16)
+        got = packed_payload(file, offset, path.name, wbits=zlib.MAX_WBITS | 16)
     elif encoding == "raw":
-        got = file.stat().st_size - offset
+        got = raw_payload(file, offset)
     else:
         raise VolumeError(f"{path.name}: encoding {encoding!r} is not taken; write it again as raw or gzip")
-    if got != expected:
+    if got.length != expected:
         raise VolumeError(
-            f"{path.name}: the header promises {expected} bytes of voxels, {file.name} has {got}; copy the files again from their source"
+            f"{path.name}: the header promises {expected} bytes of voxels, {file.name} has {got.length}; copy the files again"
         )
+    return shape, got
 
 
 def _check_place(path: Path, fields: dict[str, str]) -> None:
@@ -88,5 +91,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
                 break
             key, separator, value = text.partition(": ")
             if separator and not text.startswith("#"):
+                if key.lower() in fields:
+                    raise VolumeError(f"{path.name}: {key!r} is there twice in the header; leave the right one")
                 fields[key.lower()] = value.strip()
     return fields, used

@@ -1,9 +1,10 @@
-"""The voxel bytes behind a text header: find the file that holds them, and decode a stream to its end."""
+"""The voxel bytes behind a text header: find the file that holds them, and read them to their end."""
 
 from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 from augserver.errors import VolumeError
 
@@ -26,17 +27,34 @@ def data_beside(header: Path, name: str) -> Path:
     return file
 
 
-def stream_length(file: Path, offset: int, name: str, *, wbits: int) -> int:
-    """Bytes that a zlib or gzip stream decodes to; reads to the stream's end, where its checksum is.
+class Payload(NamedTuple):
+    """Bytes of voxels behind a header: how many, and their CRC-32."""
+
+    length: int
+    crc32: int
+
+
+def raw_payload(file: Path, offset: int) -> Payload:
+    """What lies in `file` from `offset` to its end."""
+    length, crc = 0, 0
+    with file.open("rb") as data:
+        data.seek(offset)
+        while part := data.read(_READ_BYTES):
+            length, crc = length + len(part), zlib.crc32(part, crc)
+    return Payload(length, crc)
+
+
+def packed_payload(file: Path, offset: int, name: str, *, wbits: int) -> Payload:
+    """What a zlib or gzip stream decodes to; reads to its end, where its checksum is, and keeps nothing.
 
     Args:
         offset: where in `file` the stream begins.
         name: for the error.
         wbits: as zlib.decompressobj takes it.
     Raises:
-        VolumeError: the stream is corrupt, or ends early.
+        VolumeError: the stream is corrupt, ends early, or something follows it.
     """
-    decoder, length = zlib.decompressobj(wbits), 0
+    decoder, length, crc = zlib.decompressobj(wbits), 0, 0
     with file.open("rb") as data:
         data.seek(offset)
         while not decoder.eof:
@@ -45,12 +63,17 @@ def stream_length(file: Path, offset: int, name: str, *, wbits: int) -> int:
                 raise VolumeError(
                     f"{name}: the compressed voxels end early, after {length} bytes of voxels; copy the file again from its source"
                 )
-            while part:  # a few bytes can stand for gigabytes: decode in steps, keep none
+            while part:  # a few bytes can stand for gigabytes: decode in steps
                 try:
-                    length += len(decoder.decompress(part, _READ_BYTES))
+                    voxels = decoder.decompress(part, _READ_BYTES)
                 except zlib.error as error:
                     raise VolumeError(
                         f"{name}: the compressed voxels are corrupt ({error}); copy the file again from its source"
                     ) from error
+                length, crc = length + len(voxels), zlib.crc32(voxels, crc)
                 part = decoder.unconsumed_tail
-    return length
+        if decoder.unused_data or data.read(1):
+            raise VolumeError(
+                f"{name}: something follows the compressed voxels, which end after {length} bytes of voxels; write the file again"
+            )
+    return Payload(length, crc)

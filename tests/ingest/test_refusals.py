@@ -185,6 +185,7 @@ def _patched(tmp_path: Path, offset: int, data: bytes, **options: Any) -> Path:
         (252, struct.pack("<h", 1), "qform place a corner|damaged"),
         (112, struct.pack("<2f", np.inf, 0), "scaling is damaged|NaN or infinite"),
         (112, struct.pack("<2f", 1, np.nan), "scaling is damaged"),
+        (254, struct.pack("<h", 513), "sform_code 513, known are 0 to 5"),
         (344, b"xxxx", "is not NIfTI"),
         (0, struct.pack("<i", 349), "is not NIfTI"),
     ],
@@ -290,3 +291,34 @@ def test_missing_parts_and_unreadable_files_are_told(
     os.unlink(gone)
     with pytest.raises(VolumeError, match=r"gone\.nii\.gz: cannot be read"):
         source.read("ct")
+
+
+def test_what_metaio_cannot_uncompress_is_not_taken_for_voxels(tmp_path: Path, write_scan: Callable[..., Path]) -> None:
+    path = write_scan(tmp_path / "scan.mha", compress=True)
+    content = path.read_bytes()
+    path.write_bytes(re.sub(rb"CompressedDataSize = \d+\n", b"", content))
+    assert path.stat().st_size < len(content)
+    with pytest.raises(VolumeError, match="other voxels than are in the file"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("suffix", ["nii", "hdr", "nrrd", "mha", "mhd"])
+def test_random_damage_to_a_header_is_a_volume_error_or_keeps_the_bytes_of_the_voxels(
+    tmp_path: Path, write_scan: Callable[..., Path], suffix: str
+) -> None:
+    path = write_scan(tmp_path / f"scan.{suffix}", compress=True)
+    content, whole = path.read_bytes(), np.sort(read_file(path).voxels.view(np.uint8), axis=None)
+    text = content.partition(b"LOCAL")[0].partition(b"\n\n")[0] if suffix in ("nrrd", "mha", "mhd") else content[:348]
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        harmed = bytearray(content)
+        for position in rng.integers(0, len(text), 2):
+            if suffix not in ("nii", "hdr") or not 40 <= position < 120:  # NIfTI's size, type and scaling have no second witness
+                harmed[position] = rng.integers(256)
+        path.write_bytes(harmed)
+        try:
+            np.testing.assert_array_equal(np.sort(read_file(path).voxels.view(np.uint8), axis=None), whole)
+        except VolumeError:
+            refused += 1
+    assert 10 < refused < 150
