@@ -64,6 +64,7 @@ class CudaBackend:
         try:
             cuda.init()
             ordinals = _chosen_devices(self._config.devices, cuda.Device.count())
+            self.description = f"cuda, {', '.join(f'{k} {cuda.Device(k).name()}' for k in ordinals)}"
         except cuda.Error as error:
             raise BackendError(f"backend 'cuda': the driver does not start ({error}); `nvidia-smi` shows whether it works") from error
         try:
@@ -72,7 +73,6 @@ class CudaBackend:
         except BaseException:
             self.close()
             raise
-        self.description = f"cuda, {', '.join(f'{k} {cuda.Device(k).name()}' for k in ordinals)}"
         # The queue's threads do not keep a process alive that forgets to close; contexts must still be popped before it ends.
         _open_backends.add(self)
 

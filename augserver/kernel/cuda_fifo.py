@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -155,7 +156,9 @@ class CudaFifo:
             try:
                 drainer = self._start(context, fatbin)
             except Exception as error:
-                started.put(self._explain(error))
+                typed = self._explain(error)
+                _drop_frames(error)
+                started.put(typed)
                 return
             started.put(None)
             self._serve()
@@ -293,3 +296,10 @@ class CudaFifo:
             )
         if len(batch.rows) > MAX_SAMPLES:
             raise BudgetError(f"{self.name}: {len(batch.rows)} samples in a batch; allowed: {MAX_SAMPLES}; ask for a smaller batch")
+
+
+def _drop_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of an error and its causes hold: streams and memory that must be freed while the context lives."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

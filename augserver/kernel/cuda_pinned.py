@@ -69,23 +69,35 @@ class PinnedArrays:
             return k >= 0 and first + array.nbytes <= sum(self._ranges[k])
 
     def free_expired(self) -> None:
-        """Unpin and free the memory of arrays that have died."""
+        """Unpin and free the memory of arrays that have died.
+
+        Raises:
+            DriverError: the driver refuses one; its pages stay mapped, for an address that is pinned must not be used anew.
+        """
         while self._expired:
             self._free(self._expired.popleft())
 
     def free_all(self) -> None:
-        """Unpin everything, also what is still in use: it stays ordinary memory."""
+        """Unpin everything, also what is still in use: it stays ordinary memory. Errors as of `free_expired`, after the last one."""
         self._expired.clear()
+        refused: cuda_driver.DriverError | None = None
         for address in list(self._pages):
-            self._free(address)
+            try:
+                self._free(address)
+            except cuda_driver.DriverError as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     def _free(self, address: int) -> None:
+        pages = self._pages.get(address)
+        if pages is None:
+            return
         with self._lock:
-            pages = self._pages.pop(address, None)
-            if pages is None:
-                return
-            self._ranges.remove((address, len(pages)))
+            if (address, len(pages)) in self._ranges:
+                self._ranges.remove((address, len(pages)))
         cuda_driver.unregister_host(address)
+        del self._pages[address]
 
     def _expire(self, address: int) -> None:
         # Runs inside garbage collection, perhaps of a thread that holds a lock: only reentrant operations.

@@ -182,6 +182,16 @@ FAKE_API long fake_calls(const char* function) {
     return fake::calls[function];
 }
 
+/// Names of all functions that were called, with commas between them; valid until this thread's next call.
+FAKE_API const char* fake_called() {
+    thread_local std::string names;
+    std::lock_guard<std::mutex> lock(fake::mutex);
+    names.clear();
+    for (const auto& [name, count] : fake::calls)
+        if (count > 0) names += (names.empty() ? "" : ",") + name;
+    return names.c_str();
+}
+
 /// -1: there is no counter of this name.
 FAKE_API long fake_counter(const char* name) {
     const std::map<std::string, std::atomic<long>*> known = {

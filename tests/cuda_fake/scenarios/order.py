@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pytest
 from world import (
-    Batch,
     PATCH,
+    Batch,
     assert_nothing_left,
     counter,
     cpu,
@@ -35,9 +36,7 @@ def mixed_batches(count: int) -> list[Batch]:
     for k in range(count):
         pool = several if k % 7 == 6 else volumes
         chosen = [pool[j] for j in rng.integers(0, len(pool), 1 + k % 4)]
-        batches.append(
-            Batch(chosen, 4 * k, dtype=("float32", "float16", "uint8")[k % 3], label=k % 5 != 4, nearest=k % 6 == 5)
-        )
+        batches.append(Batch(chosen, 4 * k, dtype=("float32", "float16", "uint8")[k % 3], label=k % 5 != 4, nearest=k % 6 == 5))
     return batches
 
 
@@ -79,11 +78,8 @@ def queue_keeps_the_order_of_pushes() -> None:
                 pushed += 1
             assert batches[popped].wrong_bytes(queue.pop()) == 0
             popped += 1
-        try:
+        with pytest.raises(StateError):
             queue.pop()
-            raise AssertionError("pop of an empty queue returned")
-        except StateError:
-            pass
     gpu.close()
     assert_nothing_left()
 
@@ -179,22 +175,18 @@ def refusals_name_what_is_needed() -> None:
     volumes = [make_volume(k) for k in range(3)]
 
     def refused(kind: type[AugError], part: str, batch: Batch) -> None:
-        try:
+        with pytest.raises(AugError) as caught:
             batch.compute(gpu)
-            raise AssertionError("not refused")
-        except AugError as error:
-            assert type(error) is kind, error
-            assert part in str(error), error
+        assert caught.type is kind
+        assert part in str(caught.value)
 
     need = sum(-(-v.image.nbytes // 256) * 256 + -(-v.label.nbytes // 256) * 256 for v in volumes if v.label is not None)
     refused(BudgetError, f"raise it to at least {need}", Batch(volumes, 0, dtype="uint8"))
     refused(BudgetError, "cuda.slot_bytes = 8192", Batch([volumes[0]] * 6, 0))
     plain = np.empty((1, 1, *PATCH), np.float32)
-    try:
+    with pytest.raises(RequestError) as caught:
         gpu.augment([volumes[0]], [make_params(1)], plain)
-        raise AssertionError("not refused")
-    except RequestError as error:
-        assert "backend.allocate" in str(error), error
+    assert "backend.allocate" in str(caught.value)
     ok = Batch([volumes[0]], 2)
     assert ok.wrong_bytes(ok.compute(gpu)) == 0
     assert counter("pageable_copies") == 0

@@ -23,7 +23,6 @@ from augserver.volume import Volume, VolumeInfo
 
 HANG_S = 60.0
 PATCH = (6, 7, 9)
-FLOAT_BATCH_BYTES = 2 * 1024  # of one sample with its label, rounded up
 LIVE = ("device_blocks", "pinned_blocks", "registered_blocks", "streams", "events", "modules", "arrays", "textures", "contexts")
 NEVER = ("orphans", "threads_with_context", "pageable_copies")
 
@@ -59,9 +58,7 @@ def make_volume(number: int, *, dtype: str = "int16", label: bool = True, channe
     image.flags.writeable = writable
     if labels is not None:
         labels.flags.writeable = writable
-    info = VolumeInfo(
-        id=f"v{number}", shape=image.shape, dtype=dtype, spacing_mm=(3.0, 1.0, 0.5), affine=np.eye(4), has_label=label
-    )
+    info = VolumeInfo(id=f"v{number}", shape=image.shape, dtype=dtype, spacing_mm=(3.0, 1.0, 0.5), affine=np.eye(4), has_label=label)
     return Volume(info=info, image=image, label=labels)
 
 
@@ -86,6 +83,9 @@ class Batch:
         self.volumes = volumes
         self.params = [make_params(first + k) for k in range(len(volumes))]
         self.dtype, self.label, self.nearest = dtype, label, nearest
+
+    def use_sampler(self, sampler: str) -> None:
+        self.params = [replace(params, sampler=sampler) for params in self.params]
 
     def compute(self, backend: Backend) -> tuple[Any, Any]:
         shape = (len(self.volumes), len(self.volumes[0].image), *PATCH)
