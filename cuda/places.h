@@ -22,11 +22,13 @@ struct Walk {
     int32_t stride_y, stride_z;
     int64_t channel_stride;      // voxels
     int64_t ahead;               // voxels from a tap to the same tap PLANES_AHEAD output planes on: constant under an affine map
+    double inverse_step_x[3];    // of the steps that are not 0
     explicit AUG_HOSTDEV Walk(const Params& p) {
         stride_y = p.in_shape[2];
         stride_z = p.in_shape[1] * p.in_shape[2];
         channel_stride = static_cast<int64_t>(p.in_shape[0]) * stride_z;
         int64_t planes[3];
+        for (int d = 0; d < 3; d++) inverse_step_x[d] = p.step_x[d] != 0.0f ? 1.0 / p.step_x[d] : 0.0;
         for (int d = 0; d < 3; d++) planes[d] = (p.step[0][d] * PLANES_AHEAD + (int64_t{1} << 31)) >> 32;
         ahead = planes[0] * stride_z + planes[1] * stride_y + planes[2] + stride_z;
     }

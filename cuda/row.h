@@ -29,7 +29,7 @@ AUG_HOSTDEV void prefetch(const T* volume, int64_t ahead, const int32_t* __restr
 template <class T>
 AUG_STAGE void sample_segment(const Params& p, const Walk& walk, int z, int y, int xa, int xb, RowScratch& s, float* value,
                                 int value_stride, uint8_t* label) {
-    const RowClip clip = clip_row(p, z, y, xa, xb);
+    const RowClip clip = clip_row(p, walk.inverse_step_x, z, y, xa, xb);
     const T* volume = reinterpret_cast<const T*>(p.image);
     const uint8_t* labels = reinterpret_cast<const uint8_t*>(p.label);
     const int first = clip.inner0 / N * N, from = clip.inner0 - first, to = clip.inner1 - first;

@@ -15,20 +15,20 @@ struct RowClip {
     bool upper[3];   // whether the inner voxels' upper taps along z, y, x exist; where not, their weight is 0
 };
 
-/// The x in [x0, x1) whose coordinate base + slope x may lie in [low, high].
-AUG_HOSTDEV void narrow(double base, double slope, double low, double high, int& x0, int& x1) {
+/// The x in [x0, x1) whose coordinate base + slope x may lie in [low, high]; inverse is 1 / slope.
+AUG_HOSTDEV void narrow(double base, double inverse, double low, double high, int& x0, int& x1) {
     if (low > high) {
         x1 = x0;
         return;
     }
-    const double a = (low - base) / slope, b = (high - base) / slope;
+    const double a = (low - base) * inverse, b = (high - base) * inverse;
     const double from = a < b ? a : b, to = a < b ? b : a;
     if (from > x0) x0 = from < x1 ? static_cast<int>(__builtin_ceil(from)) : x1;
     if (to < x1 - 1) x1 = to >= x0 ? static_cast<int>(__builtin_floor(to)) + 1 : x0;
 }
 
-/// The clip of output row (z, y) between xa and xb; xa is a multiple of X_BLOCK.
-AUG_HOSTDEV RowClip clip_row(const Params& p, int z, int y, int xa, int xb) {
+/// The clip of output row (z, y) between xa and xb; xa is a multiple of X_BLOCK. inverse: 1 / p.step_x where that is not 0.
+AUG_HOSTDEV RowClip clip_row(const Params& p, const double (&inverse)[3], int z, int y, int xa, int xb) {
     RowClip clip{xa, xa, xb, xb, {true, true, true}};
     const Anchor anchor = anchor_of(p, z, y, xa);
     for (int d = 0; d < 3; d++) {
@@ -48,8 +48,8 @@ AUG_HOSTDEV RowClip clip_row(const Params& p, int z, int y, int xa, int xb) {
         // far above the float32 error of a coordinate, which is below 1e-5 of 1 + |slope|
         const double margin = 1e-3 + 1e-4 * (slope < 0 ? -slope : slope);
         const double base = anchor.whole[d] + static_cast<double>(anchor.rest[d]) - slope * xa;
-        narrow(base, slope, -1.0 - margin, last + 1.0 + margin, clip.outer0, clip.outer1);
-        narrow(base, slope, margin, last - margin, clip.inner0, clip.inner1);
+        narrow(base, inverse[d], -1.0 - margin, last + 1.0 + margin, clip.outer0, clip.outer1);
+        narrow(base, inverse[d], margin, last - margin, clip.inner0, clip.inner1);
     }
     if (clip.outer1 <= clip.outer0) clip.outer0 = clip.outer1 = xa;
     if (clip.inner1 <= clip.inner0 || clip.outer1 <= clip.outer0) clip.inner0 = clip.inner1 = clip.outer0;

@@ -23,7 +23,6 @@ AUG_HOSTDEV void gather_pairs(const float* row, __m512i index, __mmask16 mask, W
     right = shuffled<odd_lanes>(a, b);
 }
 
-/// As taps_copied.h's interpolate; a plain function is preferred to its template.
 template <class T>
 AUG_HOSTDEV void gather_trilinear(const T* volume, const RowClip& clip, const Walk& walk, int from, int to, const RowScratch& s,
                                   float* value) {
@@ -42,6 +41,7 @@ AUG_HOSTDEV void gather_trilinear(const T* volume, const RowClip& clip, const Wa
         store(value + i, lerp<Wide>(lerp<Wide>(row[0], row[1], ty), lerp<Wide>(row[2], row[3], ty), tz));
     }
 }
+/// As in taps_copied.h, whose template gives way to these.
 AUG_STAGE void interpolate(const int16_t* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, float* value) {
     gather_trilinear(volume, clip, walk, from, to, s, value);
 }
