@@ -79,14 +79,20 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
     except BaseException:
         backend.close()
         raise
-    server.start()
-    click.echo(f"backend: {backend.description}", err=True)
-    device = ", ".join(backend.description.split(", ")[:2])  # "cpu, 2 threads": without the instruction set
-    count = len(dataset.volumes)
-    click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
-    signals.wait()
-    code = _stop(server, config.listen.drain_s, signals)
-    return losses[0] if losses else code
+    forced = 0
+    try:
+        server.start()
+        click.echo(f"backend: {backend.description}", err=True)
+        device = ", ".join(backend.description.split(", ")[:2])  # "cpu, 2 threads": without the instruction set
+        count = len(dataset.volumes)
+        click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
+        signals.wait()
+        forced = _drain(server, config.listen.drain_s, signals)
+    finally:
+        server.stop()
+    if losses:
+        return losses[0]
+    return 128 + forced if forced else 0
 
 
 def _end_lost(error: UnavailableError, losses: list[int]) -> None:
@@ -98,13 +104,12 @@ def _end_lost(error: UnavailableError, losses: list[int]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _stop(server: Server, drain_s: float, signals: StopSignals) -> int:
-    """Drain, then stop; 0, or 128 + the number of a second signal that cut the drain short."""
+def _drain(server: Server, drain_s: float, signals: StopSignals) -> int:
+    """Let the batches in flight end, for `drain_s` at most; the number of a second signal that cut this short, else 0."""
     server.drain()
     deadline = time.monotonic() + drain_s
     forced = 0
     # 50 ms: how late a second signal may be seen
     while not forced and not server.service.wait_idle(0.05) and time.monotonic() < deadline:
         forced = signals.wait(0)
-    server.stop()
-    return 128 + forced if forced else 0
+    return forced

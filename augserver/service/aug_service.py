@@ -50,9 +50,7 @@ class AugService:
     def get_volume(self, request: pb.GetVolumeRequest, context: Any) -> Iterator[bytes]:
         """GetVolume: the volume as ingested, in parts."""
         with self._faults.mapped(context), self._call(stream=True):
-            info = self._dataset.info(request.id)
-            self._cache.require_fit([info.id])
-            part_bytes = self._reader.read_part_bytes(request.part_bytes)
+            info, part_bytes = self._reader.read_volume(request)
             header: bytes | None = volume_message(info).SerializeToString()
             label_bytes = int(np.prod(info.shape[1:])) if info.has_label else 0
             for stretch in split_payload(info.size_bytes - label_bytes, label_bytes, part_bytes):

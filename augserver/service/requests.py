@@ -19,9 +19,11 @@ from augserver.pipeline.batch_slots import BatchLayout
 from augserver.pipeline.plan import Plan, batch_indices
 from augserver.pipeline.scheduler import StreamSpec
 from augserver.store import Dataset
+from augserver.volume import VolumeInfo
 
 _DTYPES: dict[int, str] = {pb.FLOAT32: "float32", pb.FLOAT16: "float16", pb.UINT8: "uint8"}
 _MAX_INDEX = (1 << 63) - 1  # an index stays a signed 64-bit integer in every client's language
+_MAX_ID = 256  # twice what the store allows
 _HEADER_BYTES = MIB  # room for a batch's header beside its payload in one message; limits.max_batch_size keeps it below
 
 
@@ -75,12 +77,19 @@ class RequestReader:
         spec = StreamSpec(plan=plan, layout=layout, indices=lambda step: range(index, index + 1), start=0, stop=1)
         return BatchRequest(spec=spec, split=lambda: split_samples(1, layout.image_bytes, layout.label_bytes))
 
-    def read_part_bytes(self, part_bytes: int) -> int:
-        """The payload of one message; 0 is the server's choice.
+    def read_volume(self, request: pb.GetVolumeRequest) -> tuple[VolumeInfo, int]:
+        """The volume asked for, and the payload of one message.
 
         Raises:
-            RequestError: outside the limits.
+            NotFoundError: no such volume; the message names the nearest id.
+            RequestError: part_bytes outside the limits, or an id longer than any.
         """
+        if len(request.id) > _MAX_ID:  # looking for ids like it would take minutes
+            raise RequestError(f"id must have at most {_MAX_ID} characters, got {len(request.id)}; GetDataset lists the ids")
+        return self._dataset.info(request.id), self._part_bytes(request.part_bytes)
+
+    def _part_bytes(self, part_bytes: int) -> int:
+        """The payload of one message; 0 is the server's choice."""
         low, high = self._limits.min_part_bytes, self._limits.max_part_bytes
         if part_bytes and not low <= part_bytes <= high:
             raise RequestError(f"part_bytes must be {low} to {high}, or 0 for the server's choice, got {part_bytes}")
@@ -144,7 +153,7 @@ class RequestReader:
 
     def _split(self, request: pb.StreamBatchesRequest, layout: BatchLayout) -> Callable[[], Iterator[Stretch]]:
         if request.delivery == pb.PARTS:
-            part_bytes = self.read_part_bytes(request.part_bytes)
+            part_bytes = self._part_bytes(request.part_bytes)
             return lambda: split_payload(layout.image_bytes, layout.label_bytes, part_bytes)
         if request.delivery == pb.SAMPLES:
             if request.part_bytes:

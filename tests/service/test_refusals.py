@@ -108,6 +108,7 @@ def test_an_unknown_volume_is_not_found_and_the_nearest_is_named(running: Any) -
     assert got[:2] == (grpc.StatusCode.NOT_FOUND, "NotFoundError")
     assert "'case_2'" in got[2]
     assert refusal(lambda: running.stub.GetVolume(pb.GetVolumeRequest(id="case_1", part_bytes=3)))[1] == "RequestError"
+    assert refusal(lambda: running.stub.GetVolume(pb.GetVolumeRequest(id="case_1" * 100_000)))[1] == "RequestError"
 
 
 def test_what_is_no_request_at_all_is_an_error_and_no_harm(running: Any) -> None:
