@@ -52,8 +52,9 @@ def running(toy: ModuleType) -> Iterator[Running]:
 class ServerProcess:
     """A toy server in a process of its own, which can be killed."""
 
-    def __init__(self, port: int = 0) -> None:
-        self._process = subprocess.Popen([sys.executable, str(SCRIPT), str(port)], stdout=subprocess.PIPE, text=True)
+    def __init__(self, port: int = 0, part_bytes: int = 1 << 16) -> None:
+        command = [sys.executable, str(SCRIPT), str(port), str(part_bytes)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
         self.address = f"127.0.0.1:{self.port}"

@@ -41,8 +41,9 @@ def test_stopped_and_restarted_server_leaves_no_gap_and_no_repeat(toy, running):
         assert len(running.servicer.requests) >= 3
 
 
+@pytest.mark.slow
 def test_killed_server_process_leaves_no_gap_and_no_repeat(toy, server_process, request):
-    with augclient.connect(server_process.address) as server, server.stream(RECIPE, patch=PATCH, batch_size=4, steps=4000) as stream:
+    with augclient.connect(server_process.address) as server, server.stream(RECIPE, patch=PATCH, batch_size=4, steps=1500) as stream:
         for step, batch in enumerate(stream):
             assert batch.step == step
             if step == 5:

@@ -1,7 +1,7 @@
 """A server written with plain generated code alone: the oracle of the client's tests.
 
-Every array is a formula of the sample's index, so that a test knows each byte that must arrive. `python toy_server.py PORT` runs one
-in a process of its own and prints its port.
+Every array is a formula of the sample's index, so that a test knows each byte that must arrive. `python toy_server.py PORT
+PART_BYTES` runs one in a process of its own and prints its port.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ class ToyServicer(augserver_pb2_grpc.AugServerServicer):
 
 def start_server(servicer: ToyServicer, port: int = 0) -> tuple[grpc.Server, int]:
     """A running server on loopback and its port."""
-    server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    options = [("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 100)]  # as patient as ours
+    server = grpc.server(futures.ThreadPoolExecutor(8), options=options)
     augserver_pb2_grpc.add_AugServerServicer_to_server(servicer, server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
@@ -159,6 +160,8 @@ def start_server(servicer: ToyServicer, port: int = 0) -> tuple[grpc.Server, int
 
 
 if __name__ == "__main__":
-    running, bound_port = start_server(ToyServicer(), int(sys.argv[1]))
+    toy = ToyServicer()
+    toy.part_bytes = int(sys.argv[2])
+    running, bound_port = start_server(toy, int(sys.argv[1]))
     print(bound_port, flush=True)
     running.wait_for_termination()

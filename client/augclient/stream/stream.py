@@ -11,6 +11,7 @@ from augclient.errors import StateError
 from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
 from augclient.stream.buffers import BufferPool, PoolStatistics
+from augclient.stream.heap import settle_heap
 from augclient.stream.receiver import Receiver
 from augclient.stream.spec import StreamSpec
 
@@ -109,6 +110,7 @@ class Stream(Iterator[Batch]):
         return self._spec.stop is not None and self._step >= self._spec.stop
 
     def _start(self) -> Receiver:
+        settle_heap()
         spec = self._spec
         assembler = BatchAssembler(
             samples=spec.samples, patch=spec.patch, image_dtype=spec.image_dtype, fingerprint=spec.fingerprint, pool=self._pool

@@ -17,7 +17,8 @@ SERVICE = "augserver.v1.AugServer"
 
 Option: TypeAlias = tuple[str, int]
 
-# A cut network is noticed after time + timeout: nothing else ends a TCP connection whose peer fell silent.
+# A cut network is noticed after time + timeout: nothing else ends a TCP connection whose peer fell silent. The timeout is set under two
+# names: gRPC 1.85 waits for the answer to a ping for a minute unless ping_timeout says less, whatever keepalive_timeout says.
 KEEPALIVE_TIME_S = 20
 KEEPALIVE_TIMEOUT_S = 10
 
@@ -32,6 +33,7 @@ def client_options() -> list[Option]:
         ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
         ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
         ("grpc.http2.max_pings_without_data", 0),
         # an attempt may take 5 s; half a second after a failed one comes the next: gRPC's default backs off for up to two minutes
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -53,6 +55,7 @@ def server_options() -> list[Option]:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_S * 1000 // 2),
         # without this a second server on the same port is no error and takes half of the calls
