@@ -16,6 +16,7 @@ GB = 1e9 bytes of payload; CPU = user + system seconds per GB. Targets: augserve
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import socket
@@ -62,10 +63,11 @@ def send_tcp(_: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         say(listener.getsockname()[1])
         connection, _ = listener.accept()
-        while True:
-            for image, label in pool:
-                connection.sendall(image.data)
-                connection.sendall(label.data)
+        with contextlib.suppress(ConnectionError):  # the receiver has seen enough
+            while True:
+                for image, label in pool:
+                    connection.sendall(image.data)
+                    connection.sendall(label.data)
 
 
 def send_augserver(dataset: str) -> None:

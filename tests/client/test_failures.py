@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
+import subprocess
+import sys
 import threading
 
 import augclient
@@ -246,6 +249,30 @@ def test_reader_that_leaves_cancels_the_call_and_ends_the_thread(running, leave)
         del server, stream
     gc.collect()
     assert receiver_threads() == []
+    assert running.servicer.cancelled.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leave", ["Ctrl-C", "end of the program"])
+def test_process_that_leaves_in_mid_stream_ends_at_once(running, leave):
+    program = f"""
+import augclient, sys
+server = augclient.connect({running.address!r})
+stream = server.stream(augclient.Recipe(), patch=(3, 5, 7), batch_size=4)
+print(next(stream).step, flush=True)
+if {leave!r} == "Ctrl-C":
+    for batch in stream:
+        pass
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        if leave == "Ctrl-C":
+            process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=20)
+    assert process.returncode == (-signal.SIGINT if leave == "Ctrl-C" else 0)
+    assert ("KeyboardInterrupt" in complaints) == (leave == "Ctrl-C")
+    assert "Fatal" not in complaints
     assert running.servicer.cancelled.wait(10)
 
 
