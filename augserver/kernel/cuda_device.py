@@ -76,15 +76,15 @@ class Device:
         self.memory: DeviceMemory
         self._kernels: dict[str, Any] = {}
         self._module: Any = None
-        self._h2d: Any = None
-        self._compute: Any = None
-        self._d2h: Any = None
+        self.h2d: Any = None
+        self.compute: Any = None
+        self.d2h: Any = None
         try:
             self._load(name, fatbin)
-            self._h2d, self._compute, self._d2h = (cuda.Stream(NON_BLOCKING) for _ in range(3))
+            self.h2d, self.compute, self.d2h = (cuda.Stream(NON_BLOCKING) for _ in range(3))
             for _ in range(sizes.slots):
                 self.slots.append(Slot(sizes.slot_bytes))
-            self.memory = DeviceMemory(sizes, self._h2d, wake)
+            self.memory = DeviceMemory(sizes, self.h2d, wake)
         except cuda.MemoryError as error:
             self.close()
             raise BudgetError(
@@ -100,17 +100,17 @@ class Device:
         slot.residents = self.memory.residency(batch.sampler).acquire(batch.volumes)
         image_at = int(slot.device_out)
         label_at = image_at + aligned(batch.out_image.nbytes)
-        rows = self._place(slot, batch, image_at, label_at)
-        cuda.memcpy_htod_async(slot.device_params, slot.host_params[: rows.nbytes], self._h2d)
-        slot.uploaded.record(self._h2d)  # the H2D stream is one queue: volumes that earlier batches brought are up as well
-        self._compute.wait_for_event(slot.uploaded)
-        self._launch(slot, rows, batch.sampler)
-        slot.computed.record(self._compute)
-        self._d2h.wait_for_event(slot.computed)
-        cuda.memcpy_dtoh_async(batch.out_image, image_at, self._d2h)
+        rows = self.place(slot, batch, image_at, label_at)
+        cuda.memcpy_htod_async(slot.device_params, slot.host_params[: rows.nbytes], self.h2d)
+        slot.uploaded.record(self.h2d)  # the H2D stream is one queue: volumes that earlier batches brought are up as well
+        self.compute.wait_for_event(slot.uploaded)
+        self.launch(slot, rows, batch.sampler)
+        slot.computed.record(self.compute)
+        self.d2h.wait_for_event(slot.computed)
+        cuda.memcpy_dtoh_async(batch.out_image, image_at, self.d2h)
         if batch.out_label is not None:
-            cuda.memcpy_dtoh_async(batch.out_label, label_at, self._d2h)
-        slot.done.record(self._d2h)
+            cuda.memcpy_dtoh_async(batch.out_label, label_at, self.d2h)
+        slot.done.record(self.d2h)
 
     def close(self) -> None:
         """Free everything; nothing may be in flight."""
@@ -119,7 +119,7 @@ class Device:
         for slot in self.slots:
             slot.free()
         self._kernels.clear()
-        self._module = self._h2d = self._compute = self._d2h = None
+        self._module = self.h2d = self.compute = self.d2h = None
 
     def _load(self, name: str, fatbin: bytes) -> None:
         try:
@@ -133,7 +133,7 @@ class Device:
         for kernel in ("augment_int16", "augment_float32", "augment_texture"):
             self._kernels[kernel] = self._module.get_function(kernel).prepare("P")
 
-    def _place(self, slot: Slot, batch: PackedBatch, image_at: int, label_at: int) -> Any:
+    def place(self, slot: Slot, batch: PackedBatch, image_at: int, label_at: int) -> Any:
         """Write the batch's parameters, with device addresses, into the slot; volumes of one type follow each other."""
         count = len(batch.rows)
         rows = slot.host_params[: count * PARAMS_DTYPE.itemsize].view(PARAMS_DTYPE)
@@ -146,7 +146,7 @@ class Device:
             rows["out_label"] = np.where(rows["label"] != 0, label_at + order * (batch.out_label.nbytes // count), 0)
         return rows
 
-    def _launch(self, slot: Slot, rows: Any, sampler: str) -> None:
+    def launch(self, slot: Slot, rows: Any, sampler: str) -> None:
         """One launch; two where int16 and float32 volumes are in one batch."""
         blocks = -(-int(np.prod(rows[0]["out_shape"], dtype=np.int64)) // (THREADS * VOXELS_PER_THREAD))
         if sampler == "texture":
@@ -157,4 +157,4 @@ class Device:
             groups = [(f"augment_{name}", int(a), int(b)) for name, a, b in zip(INPUT_TYPES, starts, stops, strict=True) if b > a]
         for name, start, stop in groups:
             first = int(slot.device_params) + start * PARAMS_DTYPE.itemsize
-            self._kernels[name].prepared_async_call((blocks, stop - start), (THREADS, 1, 1), self._compute, first)
+            self._kernels[name].prepared_async_call((blocks, stop - start), (THREADS, 1, 1), self.compute, first)

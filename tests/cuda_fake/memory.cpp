@@ -242,6 +242,14 @@ FAKE_API CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t byt
     return fake::copy(Work::H2D, reinterpret_cast<void*>(to), from, bytes, to, from, stream, false);
 }
 
+FAKE_API CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
+    FAKE_ENTER();
+    FAKE_NEEDS_CONTEXT();
+    if (!is_device_memory(to, bytes) || !is_device_memory(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    stream_of(stream).push(Work::OTHER, [=] { std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes); });
+    return CUDA_SUCCESS;
+}
+
 FAKE_API CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
     FAKE_ENTER();
     return fake::copy(Work::D2H, to, reinterpret_cast<void*>(from), bytes, from, to, stream, false);

@@ -1,0 +1,65 @@
+"""Tests on a card: skipped where the backend "cuda" does not open. `check.sh` runs them, on a card or, dry, on the fake driver."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from augserver.config import CudaConfig
+from augserver.errors import BackendError
+from augserver.kernel import Backend, open_backend
+
+KERNEL_TESTS = Path(__file__).resolve().parent.parent / "kernel" / "conftest.py"
+MIB = 1 << 20
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(item.fspath).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.gpu)
+
+
+@pytest.fixture(scope="session")
+def cuda_config() -> CudaConfig:
+    """Sizes that any card has; AUGSERVER_FATBIN names kernels that check.sh compiled."""
+    return CudaConfig(fatbin=os.environ.get("AUGSERVER_FATBIN", ""), slot_bytes=64 * MIB, volume_bytes=64 * MIB, texture_bytes=64 * MIB)
+
+
+@pytest.fixture(scope="session")
+def gpu(cuda_config: CudaConfig) -> Iterator[Backend]:
+    try:
+        backend = open_backend("cuda", cuda=cuda_config)
+    except BackendError as error:
+        if os.environ.get("AUGSERVER_GPU_CHECK"):
+            raise  # check.sh was asked for a card: no card is a failure
+        pytest.skip(str(error))
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def cpu() -> Iterator[Backend]:
+    backend = open_backend("cpu")
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def make_case() -> Callable[[int], Any]:
+    """The kernel tests' random configurations."""
+    spec = importlib.util.spec_from_file_location("kernel_test_cases", KERNEL_TESTS)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up by name
+    import sys
+
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    make: Callable[[int], Any] = module.random_case
+    return make
