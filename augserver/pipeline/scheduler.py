@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -64,7 +64,7 @@ class _Job:
     slot: Slot
     params: tuple[SampleParams, ...] = ()
     error: BaseException | None = None
-    done: bool = field(default=False)
+    done: bool = False
 
 
 class Batch:
