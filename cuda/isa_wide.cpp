@@ -13,6 +13,7 @@ static void augment_planes(const Params& p, int z0, int z1) {
         if (p.in_type == InputType::INT16) augment_plane<int16_t>(p, walk, tone, z, scratch);
         else augment_plane<float>(p, walk, tone, z, scratch);
     }
+    fence();
 }
 
 static void philox(const uint32_t (&counter)[4], const uint32_t (&key)[2], uint32_t (&out)[4]) {

@@ -50,6 +50,7 @@ AUG_HOSTDEV void store_lanes(uint64_t array, OutputType type, uint64_t at, Wide:
     alignas(64) char tail[4 * N];
     const int size = type == OutputType::FLOAT32 ? 4 : type == OutputType::FLOAT16 ? 2 : 1;
     char* target = reinterpret_cast<char*>(array) + at * size;
+    if (type == OutputType::FLOAT32 && count >= N) return stream(target, v);
     char* to = count >= N ? target : tail;
     if (type == OutputType::FLOAT32) store(to, v);
     else if (type == OutputType::FLOAT16) store_halves(reinterpret_cast<uint16_t*>(to), v, half_bits<Wide>(v));
