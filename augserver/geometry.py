@@ -132,5 +132,4 @@ def to_canonical(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Aff
 
 def voxel_to_voxel(source: Affine, target: Affine) -> Affine:
     """The (4, 4) matrix from zyx voxels of the grid `source` to zyx voxels of the grid `target` through the patient's mm."""
-    matrix: Affine = np.linalg.solve(target, source)
-    return matrix
+    return np.linalg.solve(target, source).astype(np.float64, copy=False)
