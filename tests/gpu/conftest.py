@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,6 @@ def make_case() -> Callable[[int], Any]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # dataclasses look their module up by name
-    import sys
-
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     make: Callable[[int], Any] = module.random_case
