@@ -32,6 +32,7 @@ except ImportError as cause:
     raise BackendError(f"backend 'cuda': pycuda cannot be loaded ({cause}); run `pip install augserver[cuda]`") from cause
 
 from augserver.kernel.cuda_fifo import CudaFifo, FifoStatistics  # needs pycuda
+from augserver.kernel.cuda_pinned import PinnedArrays
 
 EXIT_DEVICE_LOST = 75  # sysexits.h EX_TEMPFAIL: start the process again
 
@@ -60,6 +61,7 @@ class CudaBackend:
         self._lost = threading.Event()
         self._turn = itertools.count()
         self._fifos: list[CudaFifo] = []
+        self._pinned = PinnedArrays(self._wake_keeper)
         kernels = fatbin.read(Path(self._config.fatbin) if self._config.fatbin else None)
         try:
             cuda.init()
@@ -69,7 +71,8 @@ class CudaBackend:
             raise BackendError(f"backend 'cuda': the driver does not start ({error}); `nvidia-smi` shows whether it works") from error
         try:
             for ordinal in ordinals:
-                self._fifos.append(CudaFifo(ordinal, kernels, self._config, self._lose))
+                fifo = CudaFifo(ordinal, kernels, self._config, on_lost=self._lose, pinned=self._pinned, keeper=not self._fifos)
+                self._fifos.append(fifo)
         except BaseException:
             self.close()
             raise
@@ -110,7 +113,7 @@ class CudaBackend:
             raise error
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """A C-contiguous array of garbage in pinned memory, which results are copied to directly."""
+        """A C-contiguous array of garbage in pinned memory: results go there, and volumes come from there, without a copy between."""
         return self._fifos[0].allocate(shape, dtype)
 
     def statistics(self) -> tuple[FifoStatistics, ...]:
@@ -120,7 +123,7 @@ class CudaBackend:
     def close(self) -> None:
         """Finish what was submitted, end the threads, free the devices. May be called twice."""
         _open_backends.discard(self)
-        for fifo in self._fifos:
+        for fifo in reversed(self._fifos):
             fifo.close()
 
     def _spread(self, batch: PackedBatch) -> list[tuple[CudaFifo, PackedBatch]]:
@@ -136,11 +139,15 @@ class CudaBackend:
         if self._config.pageable:
             return
         for name, array in (("out_image", batch.out_image), ("out_label", batch.out_label)):
-            if array is not None and not self._fifos[0].is_pinned(array):
+            if array is not None and not self._pinned.is_pinned(array):
                 raise RequestError(
                     f"{name} is not in pinned memory, so that copies to it would be slow and would not overlap; make it by "
                     f"backend.allocate(shape, dtype), or set cuda.pageable = true"
                 )
+
+    def _wake_keeper(self) -> None:
+        if self._fifos:
+            self._fifos[0].wake()
 
     def _lose(self, error: UnavailableError) -> None:
         if not self._lost.is_set():

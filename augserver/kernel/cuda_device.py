@@ -10,7 +10,6 @@ where the device's context is current.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from augserver.errors import BackendError, BudgetError
 from augserver.kernel.batch import PackedBatch
 from augserver.kernel.cuda_arena import aligned
 from augserver.kernel.cuda_memory import DeviceMemory
+from augserver.kernel.cuda_pinned import PinnedArrays
 from augserver.kernel.cuda_residency import Resident
 from augserver.kernel.cuda_sizes import DeviceSizes
 from augserver.kernel.cuda_staging import EVENT_FLAGS
@@ -64,14 +64,14 @@ class Device:
         name: for errors, such as "cuda:0".
         fatbin: the compiled kernels.
         sizes: of slots and memory.
-        wake: see PinnedArrays.
+        pinned: knows which host memory is pinned.
     Raises:
         BackendError: the kernels do not run on this device.
         BudgetError: it has not as much memory.
         pycuda.driver.Error: another refusal of the driver.
     """
 
-    def __init__(self, name: str, fatbin: bytes, sizes: DeviceSizes, wake: Callable[[], None]) -> None:
+    def __init__(self, name: str, fatbin: bytes, sizes: DeviceSizes, pinned: PinnedArrays) -> None:
         self.slots: list[Slot] = []
         self.memory: DeviceMemory
         self._kernels: dict[str, Any] = {}
@@ -84,7 +84,7 @@ class Device:
             self.h2d, self.compute, self.d2h = (cuda.Stream(NON_BLOCKING) for _ in range(3))
             for _ in range(sizes.slots):
                 self.slots.append(Slot(sizes.slot_bytes))
-            self.memory = DeviceMemory(sizes, self.h2d, wake)
+            self.memory = DeviceMemory(sizes, self.h2d, pinned)
         except cuda.MemoryError as error:
             self.close()
             raise BudgetError(
@@ -97,7 +97,11 @@ class Device:
 
     def enqueue(self, slot: Slot, batch: PackedBatch) -> None:
         """Enqueue all of a batch: upload what is not resident, compute, copy out. Returns before the work is done: `slot.done`."""
-        slot.residents = self.memory.residency(batch.sampler).acquire(batch.volumes)
+        try:
+            slot.residents = self.memory.residency(batch.sampler).acquire(batch.volumes)
+        except BaseException:
+            self.h2d.synchronize()  # pinned volumes that are on their way up may die with the batch
+            raise
         image_at = int(slot.device_out)
         label_at = image_at + aligned(batch.out_image.nbytes)
         rows = self.place(slot, batch, image_at, label_at)

@@ -27,6 +27,7 @@ from augserver.kernel.batch import PackedBatch
 from augserver.kernel.cuda_arena import aligned
 from augserver.kernel.cuda_device import MAX_SAMPLES, Device, Slot
 from augserver.kernel.cuda_driver import Failure
+from augserver.kernel.cuda_pinned import PinnedArrays
 from augserver.kernel.cuda_residency import ResidencyStatistics
 from augserver.kernel.cuda_sizes import DeviceSizes, resolve_sizes
 from augserver.kernel.cuda_ticket import Errand, Ticket
@@ -54,18 +55,31 @@ class CudaFifo:
         fatbin: the compiled kernels.
         config: slots, queue and memory.
         on_lost: called once, from a thread of the queue, when the device is lost; it must not close the queue.
+        pinned: of all queues of a backend.
+        keeper: whether this queue pins and unpins for all of them; it is closed last.
     Raises:
         BackendError: the device cannot run the kernels.
         BudgetError: the device has not as much memory as `config` asks for.
         UnavailableError: the device is lost.
     """
 
-    def __init__(self, ordinal: int, fatbin: bytes, config: CudaConfig, on_lost: Callable[[UnavailableError], None]) -> None:
+    def __init__(
+        self,
+        ordinal: int,
+        fatbin: bytes,
+        config: CudaConfig,
+        *,
+        on_lost: Callable[[UnavailableError], None],
+        pinned: PinnedArrays,
+        keeper: bool,
+    ) -> None:
         self.name = f"cuda:{ordinal}"
         self.sizes: DeviceSizes
         self._ordinal = ordinal
         self._config = config
         self._on_lost = on_lost
+        self._pinned = pinned
+        self._keeper = keeper
         self._submitting = threading.Lock()  # held while a submitter waits: batches enter in the order of the calls
         self._state = threading.Lock()
         self._room = threading.Semaphore(config.queue)
@@ -111,7 +125,7 @@ class CudaFifo:
         Raises:
             UnavailableError, BackendError: as `submit`; or the driver cannot pin as much.
         """
-        errand = Errand(lambda: self._device.memory.pinned.allocate(shape, dtype))
+        errand = Errand(lambda: self._pinned.allocate(shape, dtype))
         with self._state:
             if self._lost or self._closed:
                 raise self._gone()
@@ -119,9 +133,9 @@ class CudaFifo:
         array: NDArray[Any] = errand.wait()
         return array
 
-    def is_pinned(self, array: NDArray[Any]) -> bool:
-        """Whether all of `array` lies in memory that `allocate` gave."""
-        return self._device.memory.pinned.is_pinned(array)
+    def wake(self) -> None:
+        """Have the owner thread free the pinned memory that has expired. Callable from garbage collection."""
+        self._work.put(Errand(lambda: None))
 
     def statistics(self) -> FifoStatistics:
         """Numbers at this moment."""
@@ -165,6 +179,8 @@ class CudaFifo:
             self._flight.put(None)
             drainer.join()
             self._device.close()
+            if self._keeper:
+                self._pinned.free_all()
         except Exception as error:  # while closing; a lost device has nothing left to free
             if not self._lost:
                 _log.error("%s: not everything was freed: %s", self.name, error)
@@ -176,8 +192,7 @@ class CudaFifo:
     def _start(self, context: Any, fatbin: bytes) -> threading.Thread:
         free_bytes, total_bytes = cuda.mem_get_info()
         self.sizes = resolve_sizes(self._config, free_bytes=free_bytes, total_bytes=total_bytes)
-        # An empty errand is enough: the owner frees what has died before each piece of work.
-        self._device = Device(self.name, fatbin, self.sizes, wake=lambda: self._work.put(Errand(lambda: None)))
+        self._device = Device(self.name, fatbin, self.sizes, self._pinned)
         for slot in self._device.slots:
             self._free.put(slot)
         ready: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -212,10 +227,10 @@ class CudaFifo:
                 self._flight.put(slot)
 
     def _free_expired(self) -> None:
-        if self._lost:
+        if self._lost or not self._keeper:
             return
         try:
-            self._device.memory.pinned.free_expired()
+            self._pinned.free_expired()
         except cuda_driver.DriverError as error:
             _log.error("%s: memory stays pinned: %s", self.name, self._explain(error))
 

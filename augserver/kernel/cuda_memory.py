@@ -1,4 +1,4 @@
-"""A device's memory besides the slots: the arena of volumes, textures of them, the staging ring, pinned host arrays.
+"""A device's memory besides the slots: the arena of volumes, textures of them, the staging ring.
 
 exact    image | label in one piece of the arena
 texture  a CUDA array and a texture object per channel, and a block with the table of texture objects and the label
@@ -7,12 +7,12 @@ texture  a CUDA array and a texture object per channel, and a block with the tab
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pycuda.driver as cuda
+from numpy.typing import NDArray
 
 from augserver.kernel import cuda_driver
 from augserver.kernel.cuda_arena import Arena, aligned
@@ -46,17 +46,19 @@ class _TexturePlace(Place):
 
 
 class DeviceMemory:
-    """Belongs to the owner thread of the device, except `pinned.is_pinned` and the residencies' `release` and `statistics`.
+    """Belongs to the owner thread of the device, except the residencies' `release` and `statistics`.
+
+    Volumes in pinned memory go up directly, all others through the staging ring.
 
     Args:
         sizes: budgets.
         h2d: the stream that all uploads go through, in order.
-        wake: see PinnedArrays.
+        pinned: knows which host memory is pinned.
     Raises:
         pycuda.driver.MemoryError: the device has not as much.
     """
 
-    def __init__(self, sizes: DeviceSizes, h2d: Any, wake: Callable[[], None]) -> None:
+    def __init__(self, sizes: DeviceSizes, h2d: Any, pinned: PinnedArrays) -> None:
         self._h2d = h2d
         self._arena = Arena(sizes.volume_bytes)
         self._staging = Staging(sizes.staging_bytes)
@@ -65,7 +67,7 @@ class DeviceMemory:
         except BaseException:
             self._staging.close()
             raise
-        self.pinned = PinnedArrays(wake)
+        self._pinned = pinned
         self.volumes = Residency(
             self._arena.size_bytes, "cuda.volume_bytes", size_of=_exact_bytes, load=self._load_voxels, drop=self._drop_voxels
         )
@@ -83,7 +85,6 @@ class DeviceMemory:
         self._staging.close()
         self.volumes.clear()
         self.textures.clear()
-        self.pinned.free_all()
         self._h2d = None
 
     def _load_voxels(self, volume: Volume) -> Place | None:
@@ -93,13 +94,19 @@ class DeviceMemory:
         image = int(self._block) + offset
         label = image + aligned(volume.image.nbytes)
         try:
-            self._staging.copy(image, volume.image, self._h2d)
+            self._copy(image, volume.image)
             if volume.label is not None:
-                self._staging.copy(label, volume.label, self._h2d)
+                self._copy(label, volume.label)
         except BaseException:
             self._arena.give(offset)
             raise
         return Place(image=image, label=0 if volume.label is None else label)
+
+    def _copy(self, address: int, array: NDArray[Any]) -> None:
+        if self._pinned.is_pinned(array):
+            cuda.memcpy_htod_async(address, array.reshape(-1).view(np.uint8), self._h2d)
+        else:
+            self._staging.copy(address, array, self._h2d)
 
     def _drop_voxels(self, place: Place) -> None:
         self._arena.give(place.image - int(self._block))

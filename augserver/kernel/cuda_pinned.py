@@ -1,4 +1,4 @@
-"""Host arrays that the device copies into directly: pages of their own, registered with the driver.
+"""Host arrays that devices copy to and from directly: pages of their own, registered with the driver.
 
 array -> base: PinnedPages (dies with the last view) -> finalizer -> `expired` -> the owner thread unregisters, then frees the pages
 """
@@ -33,7 +33,8 @@ class PinnedPages:
 class PinnedArrays:
     """Makes arrays in pinned memory and knows which addresses are pinned.
 
-    `allocate` and `free_expired` belong to the owner thread, where a context is current; `is_pinned` may be called from anywhere.
+    `allocate`, `free_expired` and `free_all` belong to one owner thread, where a context is current; `is_pinned` may be called from
+    anywhere.
 
     Args:
         wake: called, from any thread and from garbage collection, when an array has died and `free_expired` has work.

@@ -16,6 +16,7 @@ CLAIMS = (
     "refusals_name_what_is_needed",
     "pageable_results_are_allowed_when_configured",
     "pinned_arrays_are_freed_when_their_last_view_dies",
+    "volumes_in_pinned_memory_go_up_without_a_copy_between",
     "a_process_that_forgets_to_close_ends_by_itself",
 )
 
@@ -34,3 +35,8 @@ def test_200_mixed_batches_have_the_cpus_bytes_under_random_delays_on_the_fake_d
 @pytest.mark.slow
 def test_200_mixed_batches_have_the_cpus_bytes_on_three_fake_devices(run_scenario):
     run_scenario("order", "two_hundred_batches_on_three_devices", FAKE_CUDA_DEVICES="3")
+
+
+@pytest.mark.slow
+def test_volumes_in_pinned_memory_serve_three_fake_devices(run_scenario):
+    run_scenario("order", "volumes_in_pinned_memory_serve_three_devices", FAKE_CUDA_DEVICES="3")

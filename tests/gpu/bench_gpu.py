@@ -112,9 +112,11 @@ def device_of(config: CudaConfig) -> Iterator[tuple[Device, PinnedArrays]]:
     try:
         free_bytes, total_bytes = cuda.mem_get_info()
         sizes = resolve_sizes(config, free_bytes=free_bytes, total_bytes=total_bytes)
-        device = Device("cuda", fatbin.read(Path(config.fatbin) if config.fatbin else None), sizes, wake=lambda: None)
-        yield device, device.memory.pinned
+        pinned = PinnedArrays(lambda: None)
+        device = Device("cuda", fatbin.read(Path(config.fatbin) if config.fatbin else None), sizes, pinned)
+        yield device, pinned
         device.close()
+        pinned.free_all()
     finally:
         cuda.Context.pop()
         context.detach()

@@ -87,13 +87,18 @@ class Batch:
     def use_sampler(self, sampler: str) -> None:
         self.params = [replace(params, sampler=sampler) for params in self.params]
 
-    def compute(self, backend: Backend) -> tuple[Any, Any]:
-        shape = (len(self.volumes), len(self.volumes[0].image), *PATCH)
-        image = backend.allocate(shape, self.dtype)
+    def outputs(self, backend: Backend) -> tuple[Any, Any]:
+        """Arrays for the results, full of what no kernel writes everywhere."""
+        image = backend.allocate((len(self.volumes), len(self.volumes[0].image), *PATCH), self.dtype)
         image.view(np.uint8)[...] = 0xCD
         label = backend.allocate((len(self.volumes), *PATCH), np.uint8) if self.label else None
         if label is not None:
             label[...] = 0xCD
+        return image, label
+
+    def compute(self, backend: Backend, outputs: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
+        """The results, in `outputs` or in new arrays."""
+        image, label = outputs or self.outputs(backend)
         backend.augment(self.volumes, self.params, image, label, nearest=self.nearest)
         return image, label
 
