@@ -28,7 +28,7 @@ import numpy as np
 import pycuda.driver as cuda
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "benchmarks"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 
 import peers_gpu  # noqa: E402  (beside this file)
 import workload  # noqa: E402  (of tests/benchmarks)

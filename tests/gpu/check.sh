@@ -33,8 +33,8 @@ done
 
 out=$PWD/build/gpu_check
 mkdir -p "$out"
-export PYTHONPATH="$PWD:$PWD/client:${PYTHONPATH:-}"
-export PYTHONUNBUFFERED=1 AUGSERVER_GPU_CHECK=1
+export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 AUGSERVER_GPU_CHECK=1
+"$python" -c 'import augserver.kernel.cpu' 2>/dev/null || export PYTHONPATH="$PWD:$PWD/client:${PYTHONPATH:-}"
 failed=
 
 step() { # NAME COMMAND...
@@ -67,7 +67,7 @@ find_pycuda() {
             tests/cuda_fake/build_pycuda.sh "$python" "$site"
         fi
     fi
-    export PYTHONPATH="$PYTHONPATH:$site/site"
+    export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$site/site"
     "$python" -c 'import pycuda'
 }
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from augserver.cli.build_kernels import build_kernels
 from augserver.errors import BackendError
 from augserver.kernel import fatbin
 
@@ -21,6 +23,17 @@ def test_a_compiler_that_fails_leaves_the_old_kernels(tmp_path):
         fatbin.build(out, nvcc=broken)
     assert out.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"kernel.fatbin", "nvcc"}
+
+
+def test_build_kernels_writes_where_it_is_told_and_says_how_a_server_finds_it(tmp_path):
+    copying = tmp_path / "nvcc"
+    copying.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nprintf compiled >"$2"\n')
+    copying.chmod(0o755)
+    out = tmp_path / "folder" / "kernel.fatbin"
+    done = CliRunner().invoke(build_kernels, ["--out", str(out), "--nvcc", str(copying)])
+    assert done.exit_code == 0, done.output
+    assert out.read_text() == "compiled"
+    assert f'fatbin = "{out}"' in done.output
 
 
 def test_kernels_that_are_missing_name_the_command_that_makes_them(tmp_path):
