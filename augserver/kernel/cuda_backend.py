@@ -58,7 +58,8 @@ class CudaBackend:
     def __init__(self, config: CudaConfig | None = None, *, on_lost: Callable[[UnavailableError], None] | None = None) -> None:
         self._config = config or CudaConfig()
         self._on_lost = on_lost
-        self._lost = threading.Event()
+        self._losing = threading.Lock()
+        self._lost = ""
         self._turn = itertools.count()
         self._fifos: list[CudaFifo] = []
         self._pinned = PinnedArrays(self._wake_keeper)
@@ -95,19 +96,22 @@ class CudaBackend:
             BackendError: the driver refused; later batches are not affected.
             UnavailableError: a device is lost.
         """
+        if self._lost:  # also where this batch would run on another device: the whole process has to go
+            raise UnavailableError(self._lost)
         batch = pack_batch(volumes, params, out_image, out_label, nearest=nearest)
         self._check_pinned(batch)
         tickets = []
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             for fifo, part in self._spread(batch):
                 tickets.append(fifo.submit(part))
-        except Exception as refused:
+        except BaseException as refused:
             error = refused
-        for ticket in tickets:  # every part must have ended before the caller has its arrays back
+        # Every part must have ended before the caller has its arrays back, also after Ctrl-C.
+        for ticket in tickets:
             try:
                 ticket.wait()
-            except Exception as failed:
+            except BaseException as failed:
                 error = error or failed
         if error is not None:
             raise error
@@ -150,10 +154,10 @@ class CudaBackend:
             self._fifos[0].wake()
 
     def _lose(self, error: UnavailableError) -> None:
-        if not self._lost.is_set():
-            self._lost.set()
-            if self._on_lost is not None:
-                self._on_lost(error)
+        with self._losing:
+            first, self._lost = not self._lost, self._lost or str(error)
+        if first and self._on_lost is not None:
+            self._on_lost(error)
 
 
 _open_backends: set[CudaBackend] = set()

@@ -24,3 +24,7 @@ def test_without_proof_of_code_or_speed_on_the_fake_driver(run_scenario, claim):
 
 def test_a_lost_device_fails_what_is_in_flight_and_the_process_ends_with_75_on_the_fake_driver(run_scenario):
     run_scenario("faults", "a_lost_device_fails_what_is_in_flight_and_the_process_ends_with_75", expect=75)
+
+
+def test_a_device_that_is_lost_takes_the_other_two_along_on_the_fake_driver(run_scenario):
+    run_scenario("faults", "a_device_that_is_lost_takes_the_other_two_along", FAKE_CUDA_DEVICES="3")

@@ -188,6 +188,26 @@ def a_lost_device_fails_what_is_in_flight_and_the_process_ends_with_75() -> None
     threading.Event().wait(30)
 
 
+def a_device_that_is_lost_takes_the_other_two_along() -> None:
+    lost: list[UnavailableError] = []
+    gpu = open_cuda(devices="all", on_lost=lost.append)
+    batch = Batch([make_volume(k) for k in range(3)], 0)
+    assert batch.wrong_bytes(batch.compute(gpu)) == 0
+    outputs, single = batch.outputs(gpu), Batch([make_volume(1)], 0)
+    later = single.outputs(gpu)
+    set_faults("cuLaunchKernel:2:719:sticky")
+    with pytest.raises(UnavailableError):
+        batch.compute(gpu, outputs)
+    driver.fake_reset()  # the other devices would go on
+    for _ in range(3):
+        with pytest.raises(UnavailableError, match="started again"):
+            single.compute(gpu, later)
+    assert len(lost) == 1
+    gpu.close()
+    assert counter("contexts") == 0
+    assert counter("threads_with_context") == 0
+
+
 def a_batch_that_fails_in_the_queue_leaves_its_place_to_the_next() -> None:
     gpu = open_cuda()
     volume = make_volume(1)
