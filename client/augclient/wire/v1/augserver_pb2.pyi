@@ -27,7 +27,7 @@ class GetDatasetRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Dataset(_message.Message):
-    __slots__ = ("fingerprint", "modality", "volumes", "classes", "class_voxels", "spacing_mm")
+    __slots__ = ("fingerprint", "modality", "volumes", "classes", "class_voxels", "spacing_mm", "peers")
     class ClassesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -48,13 +48,15 @@ class Dataset(_message.Message):
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     CLASS_VOXELS_FIELD_NUMBER: _ClassVar[int]
     SPACING_MM_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
     fingerprint: str
     modality: str
     volumes: _containers.RepeatedCompositeFieldContainer[VolumeInfo]
     classes: _containers.ScalarMap[int, str]
     class_voxels: _containers.ScalarMap[int, int]
     spacing_mm: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeInfo, _Mapping]]] = ..., classes: _Optional[_Mapping[int, str]] = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ...) -> None: ...
+    peers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeInfo, _Mapping]]] = ..., classes: _Optional[_Mapping[int, str]] = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., peers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class VolumeInfo(_message.Message):
     __slots__ = ("id", "shape", "dtype", "spacing_mm", "affine", "has_label", "class_voxels")
@@ -216,7 +218,7 @@ class Recipe(_message.Message):
     def __init__(self, crop: _Optional[_Union[Recipe.Crop, _Mapping]] = ..., affine: _Optional[_Union[Recipe.Affine, _Mapping]] = ..., occlude: _Optional[_Union[Recipe.Occlude, _Mapping]] = ..., contrast: _Optional[_Union[Recipe.Contrast, _Mapping]] = ..., brightness: _Optional[_Union[Recipe.Brightness, _Mapping]] = ..., gamma: _Optional[_Union[Recipe.Gamma, _Mapping]] = ..., noise: _Optional[_Union[Recipe.Noise, _Mapping]] = ..., window: _Optional[_Union[Recipe.Window, _Mapping]] = ..., labels: _Optional[_Union[Recipe.Labels, _Mapping]] = ..., output: _Optional[_Union[Recipe.Output, _Mapping]] = ...) -> None: ...
 
 class StreamBatchesRequest(_message.Message):
-    __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint")
+    __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint", "share")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -229,6 +231,7 @@ class StreamBatchesRequest(_message.Message):
     DELIVERY_FIELD_NUMBER: _ClassVar[int]
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     recipe: Recipe
     patch: _containers.RepeatedScalarFieldContainer[int]
     batch_size: int
@@ -241,7 +244,18 @@ class StreamBatchesRequest(_message.Message):
     delivery: Delivery
     part_bytes: int
     fingerprint: str
-    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start: _Optional[int] = ..., steps: _Optional[int] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., part_bytes: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    share: Share
+    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start: _Optional[int] = ..., steps: _Optional[int] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., part_bytes: _Optional[int] = ..., fingerprint: _Optional[str] = ..., share: _Optional[_Union[Share, _Mapping]] = ...) -> None: ...
+
+class Share(_message.Message):
+    __slots__ = ("members", "member", "instead_of")
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    INSTEAD_OF_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedScalarFieldContainer[str]
+    member: str
+    instead_of: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, members: _Optional[_Iterable[str]] = ..., member: _Optional[str] = ..., instead_of: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetSampleRequest(_message.Message):
     __slots__ = ("recipe", "patch", "seed", "index", "image_dtype", "fingerprint")
