@@ -294,7 +294,10 @@ class CudaFifo:
             first = not self._lost
             self._lost = self._lost or text
         if first:
-            self._on_lost(UnavailableError(text))
+            try:
+                self._on_lost(UnavailableError(text))
+            except Exception:  # the queue's thread must live on: it owes every caller an end
+                _log.exception("%s: on_lost failed", self.name)
         return UnavailableError(text)
 
     def _gone(self) -> AugError:

@@ -190,7 +190,12 @@ def a_lost_device_fails_what_is_in_flight_and_the_process_ends_with_75() -> None
 
 def a_device_that_is_lost_takes_the_other_two_along() -> None:
     lost: list[UnavailableError] = []
-    gpu = open_cuda(devices="all", on_lost=lost.append)
+
+    def broken(error: UnavailableError) -> None:
+        lost.append(error)
+        raise ValueError("a mistake of the server's")
+
+    gpu = open_cuda(devices="all", on_lost=broken)
     batch = Batch([make_volume(k) for k in range(3)], 0)
     assert batch.wrong_bytes(batch.compute(gpu)) == 0
     outputs, single = batch.outputs(gpu), Batch([make_volume(1)], 0)
