@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 import os
+import re
 import signal
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--isa", help="Force an instruction set, such as x86-64-v2: same bits, other speed.", hidden=True)
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="TOML file with any of the settings; options win over it.")
 @click.option("--insecure", is_flag=True, default=None, help="Allow an address that other machines can reach, unencrypted.")
+@click.option("--supervisor", type=int, help="Process that started this one as its worker, and with which it ends.", hidden=True)
 def serve(
     dataset: Path,
     address: str | None,
@@ -35,10 +40,12 @@ def serve(
     isa: str | None,
     config_path: Path | None,
     insecure: bool | None,
+    supervisor: int | None,
 ) -> int:
     """Serve augmented batches of DATASET (a folder made by `augserver ingest`).
 
     Once ready, one line on stdout says where. Ctrl-C or SIGTERM finishes the batches in flight and stops; a second one stops at once.
+    Where a GPU may compute, this process supervises the one that serves and starts it again, on the same port, when it loses the device.
     """
     from augserver.cli.stop_signals import StopSignals
     from augserver.config import ServerConfig, load_config
@@ -49,15 +56,62 @@ def serve(
         kernel=dataclasses.replace(config.kernel, **_given(backend=backend, threads=threads, isa=isa)),
         listen=dataclasses.replace(config.listen, **_given(address=address, insecure=insecure)),
     )
+    if supervisor is None and config.kernel.backend != "cpu" and _may_use_cuda():
+        options = {"--threads": threads, "--isa": isa, "--config": config_path}
+        given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
+        return _supervise([str(dataset), *given, *(["--insecure"] if config.listen.insecure else [])], config)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
     logging.getLogger("augserver").setLevel(logging.INFO)  # says why "auto" took which backend
     with StopSignals() as signals:
+        if supervisor is not None:
+            from augserver.cli.supervisor import end_with_supervisor
+
+            end_with_supervisor(supervisor)
         return _run(dataset, config, signals)
 
 
 def _given(**options: Any) -> dict[str, Any]:
     """Those options that the command line gave."""
     return {key: value for key, value in options.items() if value is not None}
+
+
+def _may_use_cuda() -> bool:
+    """Whether opening the CUDA backend could get as far as a device; asks no device, which would take some of its memory."""
+    from augserver.kernel import cuda_driver
+
+    if importlib.util.find_spec("pycuda") is None:
+        return False
+    try:
+        cuda_driver.library()
+    except OSError:
+        return False
+    return True
+
+
+def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
+    """Run the server in a worker process, started again when it loses its GPU; a CPU is not lost, so that it needs none of this."""
+    from augserver.cli.stop_signals import StopSignals
+    from augserver.cli.supervisor import HeldPort, Supervisor, WorkerSpec
+    from augserver.service.address import parse_address, require_closed
+
+    address = parse_address(config.listen.address)
+    require_closed(address, insecure=config.listen.insecure)
+    with HeldPort(address) as port, StopSignals() as signals:
+
+        def command(ready_line: str) -> list[str]:
+            # What "auto" took once is insisted on: to come back on the CPU would be slow without a word.
+            taken = re.search(r"\((cpu|cuda),", ready_line)
+            backend = taken[1] if taken else config.kernel.backend
+            fixed = ["--address", str(port.address), "--backend", backend, "--supervisor", str(os.getpid())]
+            return [sys.executable, "-c", "from augserver.cli import main; main()", "serve", *arguments, *fixed]
+
+        supervisor = Supervisor(
+            [WorkerSpec("server", command)],
+            on_ready=lambda _, line: click.echo(line),
+            say=lambda line: click.echo(f"augserver: {line}", err=True),
+            drain_s=config.listen.drain_s,
+        )
+        return supervisor.run(signals)
 
 
 def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:

@@ -27,6 +27,10 @@ class StopSignals:
         os.close(self._read_fd)
         os.close(self._write_fd)
 
+    def fileno(self) -> int:
+        """Readable when `wait(0)` may have a signal: for a selector."""
+        return self._read_fd
+
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait for the next stop signal and return its number; 0 if none came in time."""
         while select.select([self._read_fd], [], [], timeout_s)[0]:
