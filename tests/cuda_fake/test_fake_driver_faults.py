@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import subprocess
+import sys
+
 import pytest
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
@@ -28,3 +32,24 @@ def test_a_lost_device_fails_what_is_in_flight_and_the_process_ends_with_75_on_t
 
 def test_a_device_that_is_lost_takes_the_other_two_along_on_the_fake_driver(run_scenario):
     run_scenario("faults", "a_device_that_is_lost_takes_the_other_two_along", FAKE_CUDA_DEVICES="3")
+
+
+WITHOUT_DRIVER = """
+from augserver.errors import BackendError
+from augserver.kernel import open_backend
+
+assert open_backend("auto", threads=1).name == "cpu"
+try:
+    open_backend("cuda")
+except BackendError as error:
+    print(error)
+"""
+
+
+def test_pycuda_without_a_driver_says_what_to_install_and_auto_takes_the_cpu(fake_driver):
+    if ctypes.util.find_library("cuda") is not None:
+        pytest.skip("this machine has a driver")
+    environment = {name: value for name, value in fake_driver.items() if name != "LD_LIBRARY_PATH"}
+    done = subprocess.run([sys.executable, "-c", WITHOUT_DRIVER], env=environment, capture_output=True, text=True, check=True)
+    assert "no NVIDIA driver" in done.stdout
+    assert "--gpus all" in done.stdout
