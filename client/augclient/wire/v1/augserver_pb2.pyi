@@ -16,18 +16,25 @@ class Delivery(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PARTS: _ClassVar[Delivery]
     SAMPLES: _ClassVar[Delivery]
+
+class Interpolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LINEAR: _ClassVar[Interpolation]
+    NEAREST: _ClassVar[Interpolation]
 FLOAT32: ImageDtype
 FLOAT16: ImageDtype
 UINT8: ImageDtype
 PARTS: Delivery
 SAMPLES: Delivery
+LINEAR: Interpolation
+NEAREST: Interpolation
 
 class GetDatasetRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Dataset(_message.Message):
-    __slots__ = ("fingerprint", "modality", "volumes", "classes", "class_voxels", "spacing_mm", "peers")
+    __slots__ = ("fingerprint", "modality", "volumes", "classes", "class_voxels", "spacing_mm", "peers", "local_socket")
     class ClassesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +56,7 @@ class Dataset(_message.Message):
     CLASS_VOXELS_FIELD_NUMBER: _ClassVar[int]
     SPACING_MM_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_SOCKET_FIELD_NUMBER: _ClassVar[int]
     fingerprint: str
     modality: str
     volumes: _containers.RepeatedCompositeFieldContainer[VolumeInfo]
@@ -56,7 +64,8 @@ class Dataset(_message.Message):
     class_voxels: _containers.ScalarMap[int, int]
     spacing_mm: _containers.RepeatedScalarFieldContainer[float]
     peers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeInfo, _Mapping]]] = ..., classes: _Optional[_Mapping[int, str]] = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., peers: _Optional[_Iterable[str]] = ...) -> None: ...
+    local_socket: str
+    def __init__(self, fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeInfo, _Mapping]]] = ..., classes: _Optional[_Mapping[int, str]] = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., peers: _Optional[_Iterable[str]] = ..., local_socket: _Optional[str] = ...) -> None: ...
 
 class VolumeInfo(_message.Message):
     __slots__ = ("id", "shape", "dtype", "spacing_mm", "affine", "has_label", "class_voxels")
@@ -218,7 +227,7 @@ class Recipe(_message.Message):
     def __init__(self, crop: _Optional[_Union[Recipe.Crop, _Mapping]] = ..., affine: _Optional[_Union[Recipe.Affine, _Mapping]] = ..., occlude: _Optional[_Union[Recipe.Occlude, _Mapping]] = ..., contrast: _Optional[_Union[Recipe.Contrast, _Mapping]] = ..., brightness: _Optional[_Union[Recipe.Brightness, _Mapping]] = ..., gamma: _Optional[_Union[Recipe.Gamma, _Mapping]] = ..., noise: _Optional[_Union[Recipe.Noise, _Mapping]] = ..., window: _Optional[_Union[Recipe.Window, _Mapping]] = ..., labels: _Optional[_Union[Recipe.Labels, _Mapping]] = ..., output: _Optional[_Union[Recipe.Output, _Mapping]] = ...) -> None: ...
 
 class StreamBatchesRequest(_message.Message):
-    __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint", "share")
+    __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint", "share", "local")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +241,7 @@ class StreamBatchesRequest(_message.Message):
     PART_BYTES_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
     recipe: Recipe
     patch: _containers.RepeatedScalarFieldContainer[int]
     batch_size: int
@@ -245,7 +255,16 @@ class StreamBatchesRequest(_message.Message):
     part_bytes: int
     fingerprint: str
     share: Share
-    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start: _Optional[int] = ..., steps: _Optional[int] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., part_bytes: _Optional[int] = ..., fingerprint: _Optional[str] = ..., share: _Optional[_Union[Share, _Mapping]] = ...) -> None: ...
+    local: Local
+    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start: _Optional[int] = ..., steps: _Optional[int] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., part_bytes: _Optional[int] = ..., fingerprint: _Optional[str] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., local: _Optional[_Union[Local, _Mapping]] = ...) -> None: ...
+
+class Local(_message.Message):
+    __slots__ = ("token", "leases")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    token: bytes
+    leases: int
+    def __init__(self, token: _Optional[bytes] = ..., leases: _Optional[int] = ...) -> None: ...
 
 class Share(_message.Message):
     __slots__ = ("members", "member", "instead_of")
@@ -274,7 +293,7 @@ class GetSampleRequest(_message.Message):
     def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., seed: _Optional[int] = ..., index: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class BatchPart(_message.Message):
-    __slots__ = ("step", "header", "image_offset", "label_offset", "last", "image", "label")
+    __slots__ = ("step", "header", "image_offset", "label_offset", "last", "image", "label", "slot")
     STEP_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     IMAGE_OFFSET_FIELD_NUMBER: _ClassVar[int]
@@ -282,6 +301,7 @@ class BatchPart(_message.Message):
     LAST_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
     step: int
     header: BatchHeader
     image_offset: int
@@ -289,7 +309,18 @@ class BatchPart(_message.Message):
     last: bool
     image: bytes
     label: bytes
-    def __init__(self, step: _Optional[int] = ..., header: _Optional[_Union[BatchHeader, _Mapping]] = ..., image_offset: _Optional[int] = ..., label_offset: _Optional[int] = ..., last: bool = ..., image: _Optional[bytes] = ..., label: _Optional[bytes] = ...) -> None: ...
+    slot: SlotRef
+    def __init__(self, step: _Optional[int] = ..., header: _Optional[_Union[BatchHeader, _Mapping]] = ..., image_offset: _Optional[int] = ..., label_offset: _Optional[int] = ..., last: bool = ..., image: _Optional[bytes] = ..., label: _Optional[bytes] = ..., slot: _Optional[_Union[SlotRef, _Mapping]] = ...) -> None: ...
+
+class SlotRef(_message.Message):
+    __slots__ = ("lease", "image_offset", "label_offset")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LABEL_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    lease: int
+    image_offset: int
+    label_offset: int
+    def __init__(self, lease: _Optional[int] = ..., image_offset: _Optional[int] = ..., label_offset: _Optional[int] = ...) -> None: ...
 
 class BatchHeader(_message.Message):
     __slots__ = ("image_shape", "image_dtype", "label_shape", "samples", "fingerprint")
@@ -336,3 +367,101 @@ class Sample(_message.Message):
     brightness: float
     gamma: float
     def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ...) -> None: ...
+
+class WarpPart(_message.Message):
+    __slots__ = ("item", "header", "image_offset", "label_offset", "last", "image", "label")
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LABEL_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    item: int
+    header: WarpItem
+    image_offset: int
+    label_offset: int
+    last: bool
+    image: bytes
+    label: bytes
+    def __init__(self, item: _Optional[int] = ..., header: _Optional[_Union[WarpItem, _Mapping]] = ..., image_offset: _Optional[int] = ..., label_offset: _Optional[int] = ..., last: bool = ..., image: _Optional[bytes] = ..., label: _Optional[bytes] = ...) -> None: ...
+
+class WarpItem(_message.Message):
+    __slots__ = ("image_shape", "image_dtype", "has_label", "output_shape", "output_dtype", "interpolation", "transform")
+    IMAGE_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    HAS_LABEL_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    TRANSFORM_FIELD_NUMBER: _ClassVar[int]
+    image_shape: _containers.RepeatedScalarFieldContainer[int]
+    image_dtype: str
+    has_label: bool
+    output_shape: _containers.RepeatedScalarFieldContainer[int]
+    output_dtype: ImageDtype
+    interpolation: Interpolation
+    transform: Transform
+    def __init__(self, image_shape: _Optional[_Iterable[int]] = ..., image_dtype: _Optional[str] = ..., has_label: bool = ..., output_shape: _Optional[_Iterable[int]] = ..., output_dtype: _Optional[_Union[ImageDtype, str]] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., transform: _Optional[_Union[Transform, _Mapping]] = ...) -> None: ...
+
+class Transform(_message.Message):
+    __slots__ = ("affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "pivot", "brightness", "gamma", "occlusion_label", "keep_occluded_label", "keep_labels")
+    AFFINE_FIELD_NUMBER: _ClassVar[int]
+    FILL_FIELD_NUMBER: _ClassVar[int]
+    NOISE_STD_FIELD_NUMBER: _ClassVar[int]
+    NOISE_KEY_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_LOW_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_HIGH_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_START_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_STOP_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    PIVOT_FIELD_NUMBER: _ClassVar[int]
+    BRIGHTNESS_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_LABEL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_OCCLUDED_LABEL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_LABELS_FIELD_NUMBER: _ClassVar[int]
+    affine: _containers.RepeatedScalarFieldContainer[float]
+    fill: float
+    noise_std: float
+    noise_key: int
+    window_low: float
+    window_high: float
+    occlusion_start: int
+    occlusion_stop: int
+    contrast: float
+    pivot: float
+    brightness: float
+    gamma: float
+    occlusion_label: int
+    keep_occluded_label: bool
+    keep_labels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., pivot: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., occlusion_label: _Optional[int] = ..., keep_occluded_label: bool = ..., keep_labels: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class WarpedPart(_message.Message):
+    __slots__ = ("item", "header", "image_offset", "label_offset", "last", "image", "label")
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LABEL_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    item: int
+    header: WarpedItem
+    image_offset: int
+    label_offset: int
+    last: bool
+    image: bytes
+    label: bytes
+    def __init__(self, item: _Optional[int] = ..., header: _Optional[_Union[WarpedItem, _Mapping]] = ..., image_offset: _Optional[int] = ..., label_offset: _Optional[int] = ..., last: bool = ..., image: _Optional[bytes] = ..., label: _Optional[bytes] = ...) -> None: ...
+
+class WarpedItem(_message.Message):
+    __slots__ = ("image_shape", "image_dtype", "has_label")
+    IMAGE_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    HAS_LABEL_FIELD_NUMBER: _ClassVar[int]
+    image_shape: _containers.RepeatedScalarFieldContainer[int]
+    image_dtype: str
+    has_label: bool
+    def __init__(self, image_shape: _Optional[_Iterable[int]] = ..., image_dtype: _Optional[str] = ..., has_label: bool = ...) -> None: ...

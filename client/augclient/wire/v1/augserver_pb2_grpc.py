@@ -54,6 +54,11 @@ class AugServerStub(object):
                 request_serializer=augclient_dot_wire_dot_v1_dot_augserver__pb2.GetSampleRequest.SerializeToString,
                 response_deserializer=augclient_dot_wire_dot_v1_dot_augserver__pb2.BatchPart.FromString,
                 _registered_method=True)
+        self.Warp = channel.stream_stream(
+                '/augserver.v1.AugServer/Warp',
+                request_serializer=augclient_dot_wire_dot_v1_dot_augserver__pb2.WarpPart.SerializeToString,
+                response_deserializer=augclient_dot_wire_dot_v1_dot_augserver__pb2.WarpedPart.FromString,
+                _registered_method=True)
 
 
 class AugServerServicer(object):
@@ -88,6 +93,16 @@ class AugServerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Warp(self, request_iterator, context):
+        """The caller's own volumes with explicit parameters: items in, results out, in order. Items are numbered 0, 1, ... in the order in
+        which they are sent. The server holds a few items at a time and then stops reading, so a client must read results while it sends.
+        An item that is not allowed ends the call, after the results of the items before it, with an error that names its number. A call that
+        breaks off cannot be resumed: send the items without a result again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AugServerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +125,11 @@ def add_AugServerServicer_to_server(servicer, server):
                     servicer.GetSample,
                     request_deserializer=augclient_dot_wire_dot_v1_dot_augserver__pb2.GetSampleRequest.FromString,
                     response_serializer=augclient_dot_wire_dot_v1_dot_augserver__pb2.BatchPart.SerializeToString,
+            ),
+            'Warp': grpc.stream_stream_rpc_method_handler(
+                    servicer.Warp,
+                    request_deserializer=augclient_dot_wire_dot_v1_dot_augserver__pb2.WarpPart.FromString,
+                    response_serializer=augclient_dot_wire_dot_v1_dot_augserver__pb2.WarpedPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +240,33 @@ class AugServer(object):
             '/augserver.v1.AugServer/GetSample',
             augclient_dot_wire_dot_v1_dot_augserver__pb2.GetSampleRequest.SerializeToString,
             augclient_dot_wire_dot_v1_dot_augserver__pb2.BatchPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Warp(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/augserver.v1.AugServer/Warp',
+            augclient_dot_wire_dot_v1_dot_augserver__pb2.WarpPart.SerializeToString,
+            augclient_dot_wire_dot_v1_dot_augserver__pb2.WarpedPart.FromString,
             options,
             channel_credentials,
             insecure,
