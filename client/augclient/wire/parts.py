@@ -2,8 +2,10 @@
 
 The two messages share one layout (`header` is `BatchHeader header` or `VolumeInfo info`, a VolumePart has no step):
 
-    field  1 step   2 header   3 image_offset   4 label_offset   5 last   6 image   7 label
-    tag    0x08     0x12       0x18             0x20             0x28     0x32      0x3a
+    field  1 step   2 header   3 image_offset   4 label_offset   5 last   6 image   7 label   8 slot
+    tag    0x08     0x12       0x18             0x20             0x28     0x32      0x3a      0x42
+
+A part with a slot carries no payload and is written by generated code: only reading it is done here.
 
 What is written here is what generated code writes, and what generated code reads is read here alike: the tests hold both.
 Generated code copies the payload into a message and out of it again; here it is copied once when encoding (the join), and
@@ -23,7 +25,7 @@ PART_BYTES = 2 << 20  # tests/benchmarks/bench_wire.py: 2 MiB beats 1 MiB, and f
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # of an array: its `.data`
 
-_STEP, _HEADER, _IMAGE_OFFSET, _LABEL_OFFSET, _LAST, _IMAGE, _LABEL = 0x08, 0x12, 0x18, 0x20, 0x28, 0x32, 0x3A
+_STEP, _HEADER, _IMAGE_OFFSET, _LABEL_OFFSET, _LAST, _IMAGE, _LABEL, _SLOT = 0x08, 0x12, 0x18, 0x20, 0x28, 0x32, 0x3A, 0x42
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _UINT64 = (1 << 64) - 1
 
@@ -38,6 +40,7 @@ class Part:
         image_offset, label_offset: where the stretch belongs in the whole array, in bytes.
         image, label: a stretch of the array's bytes, or None.
         last: whether this message ends the batch or volume.
+        slot: serialised SlotRef; None where the message has none, or is a VolumePart.
     """
 
     step: int
@@ -47,6 +50,7 @@ class Part:
     label_offset: int
     label: memoryview | None
     last: bool
+    slot: memoryview | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,7 @@ def decode_part(data: bytes) -> Part:
     header: memoryview | None = None
     image: memoryview | None = None
     label: memoryview | None = None
+    slot: memoryview | None = None
     at = 0
     while at < size:
         tag, at = _read_varint(view, at)
@@ -143,6 +148,8 @@ def decode_part(data: bytes) -> Part:
             if tag == _HEADER:
                 # a message field that comes twice is merged, which is what parsing the concatenation does
                 header = view[at:end] if header is None else memoryview(bytes(header) + bytes(view[at:end]))
+            elif tag == _SLOT:
+                slot = view[at:end] if slot is None else memoryview(bytes(slot) + bytes(view[at:end]))
             elif tag == _IMAGE:
                 image = view[at:end]
             elif tag == _LABEL:
@@ -156,7 +163,7 @@ def decode_part(data: bytes) -> Part:
             raise WireError(f"tag {tag:#x} before offset {at} of a part has field number {tag >> 3}; allowed 1 to {(1 << 29) - 1}")
     if at > size:
         raise WireError(f"a part of {size} bytes ends inside a field")
-    return Part(step, header, image_offset, image, label_offset, label, last)
+    return Part(step, header, image_offset, image, label_offset, label, last, slot)
 
 
 def split_payload(image_bytes: int, label_bytes: int, part_bytes: int = PART_BYTES) -> Iterator[Stretch]:
@@ -177,7 +184,10 @@ def split_payload(image_bytes: int, label_bytes: int, part_bytes: int = PART_BYT
 
 
 def split_samples(samples: int, image_bytes: int, label_bytes: int) -> Iterator[Stretch]:
-    """Cut a batch of `samples` equal samples into one message each; the bytes are those of the whole batch."""
+    """Cut a batch of `samples` equal samples into one message each; the bytes are those of the whole batch. None: one empty message."""
+    if not samples:
+        yield Stretch(0, 0, 0, 0, True)
+        return
     image, label = image_bytes // samples, label_bytes // samples
     for k in range(samples):
         yield Stretch(k * image, (k + 1) * image, k * label, (k + 1) * label, k == samples - 1)
