@@ -18,9 +18,10 @@ from augclient.dataset import Dataset, Volume, dataset_from_proto, info_from_pro
 from augclient.errors import BudgetError, RequestError, StateError, WireError
 from augclient.recipe import Recipe
 from augclient.stream import Sample, Stream, StreamSpec
-from augclient.stream.assembly import ArrayFiller, BatchAssembler, read_message
+from augclient.stream.assembly import BatchAssembler, read_message
 from augclient.stream.buffers import BufferPool
 from augclient.stream.spec import IMAGE_DTYPES, check_int
+from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.methods import ServiceCalls
 from augclient.wire.parts import decode_part
 from augclient.wire.status import error_from_rpc
