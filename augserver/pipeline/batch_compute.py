@@ -28,8 +28,8 @@ def compute_batch(
 
     Args:
         plan: what each index means.
-        indices: one sample index for each place of the slot.
-        slot: overwritten wholly.
+        indices: of the samples, for the slot's places 0, 1, ...; not more than it has.
+        slot: its first len(indices) places are overwritten.
         cancelled: asked between kernel calls; once it says True the rest is left undone.
     Returns:
         The parameters of each sample; fewer than `indices` only if cancelled.

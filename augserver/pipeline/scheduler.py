@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -36,13 +36,13 @@ class StreamSpec:
     Attributes:
         plan: what each index means.
         layout: of one batch.
-        indices: step -> the sample indices of that batch, as many as layout.image_shape[0].
+        indices: step -> the sample indices of that batch: layout.image_shape[0] or, of a share of it, fewer, even none.
         start, stop: steps, half open.
     """
 
     plan: Plan
     layout: BatchLayout
-    indices: Callable[[int], range]
+    indices: Callable[[int], Sequence[int]]
     start: int
     stop: int
 
@@ -73,8 +73,9 @@ class Batch:
     def __init__(self, job: _Job, release: Callable[[Slot], None]) -> None:
         self.step = job.step
         self.params = job.params
-        self.image: NDArray[Any] = job.slot.image
-        self.label: NDArray[np.uint8] | None = job.slot.label
+        samples = len(job.params)
+        self.image: NDArray[Any] = job.slot.image[:samples]
+        self.label: NDArray[np.uint8] | None = None if job.slot.label is None else job.slot.label[:samples]
         self._slot: Slot | None = job.slot
         self._release = release
 

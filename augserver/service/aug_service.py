@@ -133,8 +133,8 @@ class AugService:
             yield stream
 
     def _encode(self, request: BatchRequest, batch: Batch) -> Iterator[bytes]:
-        header = header_message(request.spec.layout, batch.params, self._dataset.fingerprint).SerializeToString()
-        return encode_payload(batch.step, header, _bytes_of(batch.image), _bytes_of(batch.label), request.split())
+        header = header_message(batch.image, batch.label, batch.params, self._dataset.fingerprint).SerializeToString()
+        return encode_payload(batch.step, header, _bytes_of(batch.image), _bytes_of(batch.label), request.split(len(batch.params)))
 
 
 def _bytes_of(array: NDArray[Any] | None) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from augclient.wire.v1 import augserver_pb2 as pb
+from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
-from augserver.pipeline.batch_slots import BatchLayout
 from augserver.store import Dataset
 from augserver.volume import VolumeInfo
 
@@ -40,12 +41,14 @@ def volume_message(info: VolumeInfo) -> pb.VolumeInfo:
     )
 
 
-def header_message(layout: BatchLayout, params: Sequence[SampleParams], fingerprint: str) -> pb.BatchHeader:
-    """Shapes and provenance of one batch."""
+def header_message(
+    image: NDArray[Any], label: NDArray[np.uint8] | None, params: Sequence[SampleParams], fingerprint: str
+) -> pb.BatchHeader:
+    """Shapes and provenance of one batch: image (N, C, Z, Y, X), label (N, Z, Y, X) or None, N params."""
     return pb.BatchHeader(
-        image_shape=layout.image_shape,
-        image_dtype=layout.image_dtype,
-        label_shape=layout.label_shape or (),
+        image_shape=image.shape,
+        image_dtype=image.dtype.name,
+        label_shape=() if label is None else label.shape,
         samples=[_sample_message(each) for each in params],
         fingerprint=fingerprint,
     )

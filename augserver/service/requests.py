@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from augclient.wire.parts import Stretch, split_payload, split_samples
+from augclient.wire.rendezvous import Router
 from augclient.wire.v1 import augserver_pb2 as pb
 
 from augserver.augment import compile_recipe
@@ -24,15 +25,22 @@ from augserver.volume import VolumeInfo
 _DTYPES: dict[int, str] = {pb.FLOAT32: "float32", pb.FLOAT16: "float16", pb.UINT8: "uint8"}
 _MAX_INDEX = (1 << 63) - 1  # an index stays a signed 64-bit integer in every client's language
 _MAX_ID = 256  # twice what the store allows
+_MAX_MEMBERS = 1024  # of the contract
+_MAX_NAME = 256  # a host name has at most 253 characters
 _HEADER_BYTES = MIB  # room for a batch's header beside its payload in one message; limits.max_batch_size keeps it below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRequest:
-    """A checked request: what to compute, and how each batch is cut into messages."""
+    """A checked request.
+
+    Attributes:
+        spec: what to compute.
+        split: number of samples of a batch -> how it is cut into messages.
+    """
 
     spec: StreamSpec
-    split: Callable[[], Iterator[Stretch]]
+    split: Callable[[int], Iterator[Stretch]]
 
 
 class RequestReader:
@@ -62,7 +70,13 @@ class RequestReader:
         plan = self._plan(request.recipe, request.patch, request.seed)
         layout = self._layout(request.recipe, plan.patch, request.image_dtype, size // world)
         start, stop = self._steps(request, size)
-        spec = StreamSpec(plan=plan, layout=layout, indices=lambda step: batch_indices(step, size, rank, world), start=start, stop=stop)
+        router = _read_share(request.share) if request.HasField("share") else None
+
+        def indices(step: int) -> Sequence[int]:
+            whole = batch_indices(step, size, rank, world)
+            return whole if router is None else [index for index in whole if router.takes(plan.address(index)[2])]
+
+        spec = StreamSpec(plan=plan, layout=layout, indices=indices, start=start, stop=stop)
         return BatchRequest(spec=spec, split=self._split(request, layout))
 
     def read_sample(self, request: pb.GetSampleRequest) -> BatchRequest:
@@ -75,7 +89,7 @@ class RequestReader:
         self._check_message(layout, "use StreamBatches with delivery PARTS")
         index = request.index
         spec = StreamSpec(plan=plan, layout=layout, indices=lambda step: range(index, index + 1), start=0, stop=1)
-        return BatchRequest(spec=spec, split=lambda: split_samples(1, layout.image_bytes, layout.label_bytes))
+        return BatchRequest(spec=spec, split=lambda samples: split_samples(samples, layout.image_bytes, layout.label_bytes))
 
     def read_volume(self, request: pb.GetVolumeRequest) -> tuple[VolumeInfo, int]:
         """The volume asked for, and the payload of one message.
@@ -151,15 +165,17 @@ class RequestReader:
             )
         return request.start, request.start + steps
 
-    def _split(self, request: pb.StreamBatchesRequest, layout: BatchLayout) -> Callable[[], Iterator[Stretch]]:
+    def _split(self, request: pb.StreamBatchesRequest, layout: BatchLayout) -> Callable[[int], Iterator[Stretch]]:
+        count = layout.image_shape[0]
+        image_bytes, label_bytes = layout.image_bytes // count, layout.label_bytes // count  # of one sample
         if request.delivery == pb.PARTS:
             part_bytes = self._part_bytes(request.part_bytes)
-            return lambda: split_payload(layout.image_bytes, layout.label_bytes, part_bytes)
+            return lambda samples: split_payload(samples * image_bytes, samples * label_bytes, part_bytes)
         if request.delivery == pb.SAMPLES:
             if request.part_bytes:
                 raise RequestError(f"part_bytes goes with delivery PARTS only, got {request.part_bytes} with SAMPLES; leave it 0")
             self._check_message(layout, "use delivery PARTS")
-            return lambda: split_samples(layout.image_shape[0], layout.image_bytes, layout.label_bytes)
+            return lambda samples: split_samples(samples, samples * image_bytes, samples * label_bytes)
         raise RequestError(f"delivery must be one of {', '.join(pb.Delivery.keys())}, got number {request.delivery}")
 
     def _check_message(self, layout: BatchLayout, way_out: str) -> None:
@@ -169,3 +185,19 @@ class RequestReader:
                 f"one sample takes {sample} bytes, and a message with its header at most "
                 f"limits.max_message_bytes = {self._limits.max_message_bytes}; {way_out}, or ask for a smaller patch"
             )
+
+
+def _read_share(share: pb.Share) -> Router:
+    """The samples that a Share names; RequestError where it has no meaning."""
+    members, late = set(share.members), set(share.instead_of)
+    if not 1 <= len(share.members) <= _MAX_MEMBERS or len(members) < len(share.members):
+        raise RequestError(
+            f"share.members must be 1 to {_MAX_MEMBERS} different names, got {len(share.members)}, {len(members)} of them different"
+        )
+    if not all(1 <= len(each) <= _MAX_NAME for each in members):
+        raise RequestError(f"share.members must be names of 1 to {_MAX_NAME} characters; got one of {max(map(len, members))}")
+    if share.member not in members:
+        raise RequestError(f"share.member must be one of the {len(members)} share.members, got {share.member[:_MAX_NAME]!r}")
+    if not late <= members - {share.member}:
+        raise RequestError(f"share.instead_of must name share.members other than share.member {share.member!r}, got {len(late)} names")
+    return Router(share.members, share.member, tuple(late))
