@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from augclient.errors import BudgetError, StateError, WireError
 from augclient.stream.batch import Batch, samples_from_proto
