@@ -199,10 +199,7 @@ class Server:
             fingerprint=spec.fingerprint,
         )
         data = self._answer(self._calls.get_sample, request)
-        assembler = BatchAssembler(
-            samples=1, patch=spec.patch, image_dtype=image_dtype, fingerprint=spec.fingerprint, pool=BufferPool(keep=0)
-        )
-        batch = assembler.add(data, decode_part(data).step)
+        batch = BatchAssembler(spec.form, BufferPool(keep=0)).add(data, decode_part(data).step)
         if batch is None or batch.samples[0].index != index:
             raise WireError(f"{self._address}: the answer to GetSample is not the whole of sample {index}")
         return Patch(batch.image[0], None if batch.label is None else batch.label[0], batch.samples[0])

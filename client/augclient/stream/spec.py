@@ -13,6 +13,7 @@ from typing import Any
 
 from augclient.errors import RequestError, StateError
 from augclient.recipe import Recipe
+from augclient.stream.form import BatchForm
 from augclient.wire.v1 import augserver_pb2 as pb
 
 TOKEN_VERSION = 1
@@ -75,6 +76,11 @@ class StreamSpec:
     def stop(self) -> int | None:
         """The step behind the last one; None: endless."""
         return None if self.steps is None else self.start + self.steps
+
+    @property
+    def form(self) -> BatchForm:
+        """What every batch of the stream looks like."""
+        return BatchForm(self.samples, self.patch, self.image_dtype, self.fingerprint)
 
     def request(self, step: int) -> pb.StreamBatchesRequest:
         """The request that continues the stream at `step`: to its end, or for this one step if others lie between."""

@@ -112,12 +112,9 @@ class Stream(Iterator[Batch]):
     def _start(self) -> Receiver:
         settle_heap()
         spec = self._spec
-        assembler = BatchAssembler(
-            samples=spec.samples, patch=spec.patch, image_dtype=spec.image_dtype, fingerprint=spec.fingerprint, pool=self._pool
-        )
         receiver = Receiver(
             self._open_call,
-            assembler,
+            BatchAssembler(spec.form, self._pool),
             address=self._address,
             first=self._step,
             stop=spec.stop,
