@@ -127,6 +127,7 @@ class Server:
         state: Mapping[str, Any] | None = None,
         prefetch: int = 2,
         reconnect_s: float = 300.0,
+        step_timeout_s: float = 60.0,
     ) -> Stream:
         """Batches start, start + stride, ... below start + steps, augmented by `recipe`.
 
@@ -139,6 +140,7 @@ class Server:
             state: a token of state_dict(): go on at its step, within the same start and steps.
             prefetch: batches received ahead. Memory: prefetch + 2 batches, and every one that you keep.
             reconnect_s: how long a server may stay away before the stream gives up; it resumes by step, with no gap and no repeat.
+            step_timeout_s: a server that sends nothing for this long while a batch is awaited counts as gone: paused, hung, or unreachable.
         Raises:
             RequestError: an argument that is not allowed. StateError: `state` is of another stream. What the server objects to comes
             from the first next().
@@ -147,6 +149,8 @@ class Server:
         check_int("prefetch", prefetch, 1, 1 << 16)
         if not reconnect_s >= 0:
             raise RequestError(f"reconnect_s: got {reconnect_s}; allowed: a number of seconds, 0 or more")
+        if not step_timeout_s > 0:
+            raise RequestError(f"step_timeout_s: got {step_timeout_s}; allowed: a number of seconds above 0")
         spec = StreamSpec(
             recipe=recipe,
             patch=_three(patch),
@@ -165,7 +169,15 @@ class Server:
         def open_call(step: int) -> Any:
             return calls.stream_batches(spec.request(step), metadata=metadata)
 
-        stream = Stream(spec, open_call, address=self._address, state=state, prefetch=prefetch, reconnect_s=reconnect_s)
+        stream = Stream(
+            spec,
+            open_call,
+            address=self._address,
+            state=state,
+            prefetch=prefetch,
+            reconnect_s=reconnect_s,
+            step_timeout_s=step_timeout_s,
+        )
         self._streams.add(stream)
         return stream
 

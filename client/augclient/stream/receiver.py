@@ -4,7 +4,8 @@
 
 At most `prefetch` batches are received and not yet taken, the one under way included; then the thread stops reading, gRPC's
 flow control fills up, and the server stops computing. The thread knows nothing of the Stream that reads it, so a forgotten Stream
-can be collected and ends its thread.
+can be collected and ends its thread. A server that says nothing for `step_timeout_s` while the trainer waits counts as lost: it may
+be paused or hang, which nothing else would tell.
 """
 
 from __future__ import annotations
@@ -17,16 +18,11 @@ from typing import Any
 
 import grpc
 
-from augclient.errors import UnavailableError, WireError
+from augclient.errors import AugError, DeadlineError, UnavailableError, WireError
 from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
-from augclient.wire.status import error_from_rpc, named_error
-
-FIRST_DELAY_S = 0.05
-MAX_DELAY_S = 2.0
-
-# What gRPC itself reports when a server dies or stops under a call; anything else is an answer.
-_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+from augclient.stream.outage import Outage, is_lost
+from augclient.wire.status import error_from_rpc
 
 
 class Receiver:
@@ -43,12 +39,14 @@ class Receiver:
         stride: int,
         prefetch: int,
         reconnect_s: float,
+        step_timeout_s: float,
     ) -> None:
         """Starts the thread.
 
         Args:
             open_call: begins the call that continues at a step; gives an iterator of encoded parts that can be cancelled.
             reconnect_s: how long the server may stay away, from the loss to the next whole batch.
+            step_timeout_s: how long it may send nothing while a batch is awaited.
         """
         self._open_call = open_call
         self._assembler = assembler
@@ -58,10 +56,13 @@ class Receiver:
         self._stride = stride
         self._prefetch = prefetch
         self._reconnect_s = reconnect_s
+        self._step_timeout_s = step_timeout_s
         # re-entrant (a Condition's own choice), as a garbage collection under it may end a Stream and call close()
         self._changed = threading.Condition()
         self._ready: deque[Batch] = deque()
         self._call: Any = None
+        self._heard_at: float | None = None  # when the open call began or the last part came; None while nothing is read
+        self._silent: DeadlineError | None = None
         self._error: Exception | None = None
         self._closing = False
         self._ended = False
@@ -76,7 +77,7 @@ class Receiver:
         """
         with self._changed:
             while not (self._ready or self._ended or self._closing):
-                self._changed.wait()
+                self._changed.wait(self._hurry())
             if self._closing:
                 return None
             if self._ready:
@@ -85,6 +86,21 @@ class Receiver:
             if self._error is not None:
                 raise self._error
             return None
+
+    def _hurry(self) -> float:
+        """Cancel a call that has been silent for too long; how long it may be so still, in seconds."""
+        heard_at = self._heard_at
+        if heard_at is None:
+            return self._step_timeout_s
+        left_s = heard_at + self._step_timeout_s - time.monotonic()
+        if left_s > 0:
+            return left_s
+        self._heard_at = None
+        self._silent = DeadlineError(
+            f"{self._address}: nothing came for step_timeout_s = {self._step_timeout_s:g} s, though batch {self._step} is due."
+        )
+        self._call.cancel()
+        return self._step_timeout_s
 
     def close(self) -> None:
         """Cancel the call, drop what was received, and wait for the thread to end. Any thread, any number of times."""
@@ -112,7 +128,7 @@ class Receiver:
                 self._changed.notify_all()
 
     def _receive(self) -> None:
-        outage = _Outage(self._reconnect_s)
+        outage = Outage(self._reconnect_s)
         while self._wait_for_space():
             begun_at = self._step
             try:
@@ -120,14 +136,15 @@ class Receiver:
             except grpc.RpcError as lost:
                 if self._closing:
                     return
-                if not _is_lost(lost):
+                if not is_lost(lost):
                     raise error_from_rpc(lost, self._address) from lost
                 if self._step > begun_at:
-                    outage = _Outage(self._reconnect_s)
+                    outage = Outage(self._reconnect_s)
                 delay_s = outage.next_delay_s()
+                reason: AugError = self._silent or error_from_rpc(lost, self._address)
                 if delay_s is None:
                     raise UnavailableError(
-                        f"{error_from_rpc(lost, self._address)} No whole batch for reconnect_s = {self._reconnect_s:g} s;"
+                        f"{reason} No whole batch for reconnect_s = {self._reconnect_s:g} s;"
                         f" the next one is {self._step}: restart the server and resume with state_dict()"
                     ) from lost
                 self._sleep(delay_s)
@@ -136,13 +153,14 @@ class Receiver:
         """Receive from one call until it ends."""
         call = self._open_call(self._step)
         with self._changed:
-            self._call = call
+            self._call, self._silent, self._heard_at = call, None, time.monotonic()
             if self._closing:
                 call.cancel()
         self._assembler.reset()
         due = 1 if self._stride > 1 else None if self._stop is None else self._stop - self._step
         try:
             for data in call:
+                self._heard_at = time.monotonic()
                 if due == 0:
                     raise WireError(f"{self._address}: more parts came after the last batch that was asked for, before {self._step}")
                 if not self._receive_part(data):
@@ -150,7 +168,9 @@ class Receiver:
                 due = None if due is None else due - 1
                 if due != 0 and not self._wait_for_space():
                     return
+                self._heard_at = time.monotonic()
         finally:
+            self._heard_at = None
             call.cancel()  # no-op after the end; else the server must not go on computing
         if due != 0:
             raise WireError(f"{self._address}: the server ended the stream before batch {self._step}, which it was asked for")
@@ -173,33 +193,10 @@ class Receiver:
             if self._stop is not None and self._step >= self._stop:
                 return False
             while len(self._ready) >= self._prefetch and not self._closing:
+                self._heard_at = None  # the server is not asked for anything now, so that its silence does not count
                 self._changed.wait()
             return not self._closing
 
     def _sleep(self, delay_s: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._closing, delay_s)
-
-
-class _Outage:
-    """The waits between attempts to reach a server: doubling, capped, no jitter, until `limit_s` from the first is used up."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._delay_s = FIRST_DELAY_S
-        self._began_at: float | None = None
-
-    def next_delay_s(self) -> float | None:
-        now = time.monotonic()
-        self._began_at = now if self._began_at is None else self._began_at
-        left_s = self._began_at + self._limit_s - now
-        if left_s <= 0:
-            return None
-        delay_s = min(self._delay_s, left_s)
-        self._delay_s = min(2 * self._delay_s, MAX_DELAY_S)
-        return delay_s
-
-
-def _is_lost(error: grpc.RpcError) -> bool:
-    named = named_error(error)
-    return error.code() in _LOST if named is None else isinstance(named, UnavailableError)

@@ -33,6 +33,7 @@ class Stream(Iterator[Batch]):
         state: Mapping[str, Any] | None,
         prefetch: int,
         reconnect_s: float,
+        step_timeout_s: float,
     ) -> None:
         self._spec = spec
         self._step = spec.start if state is None else spec.step_of(state)
@@ -42,6 +43,7 @@ class Stream(Iterator[Batch]):
         self._address = address
         self._prefetch = prefetch
         self._reconnect_s = reconnect_s
+        self._step_timeout_s = step_timeout_s
         self._receiver: Receiver | None = None
         self._closed = False
 
@@ -121,6 +123,7 @@ class Stream(Iterator[Batch]):
             stride=spec.stride,
             prefetch=self._prefetch,
             reconnect_s=self._reconnect_s,
+            step_timeout_s=self._step_timeout_s,
         )
         weakref.finalize(self, receiver.close)  # also at the interpreter's exit
         return receiver
