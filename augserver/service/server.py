@@ -88,12 +88,14 @@ class Server:
     def _make_grpc(self, config: ServerConfig) -> Any:
         threads = config.streams.max_streams + _SPARE_THREADS
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
+        timeout_ms = round(config.listen.keepalive_timeout_s * 1000)
         options = dict(server_options())
         options |= {
             "grpc.max_receive_message_length": config.limits.max_request_bytes,
             "grpc.max_send_message_length": config.limits.max_message_bytes,
             "grpc.keepalive_time_ms": round(config.listen.keepalive_s * 1000),
-            "grpc.keepalive_timeout_ms": round(config.listen.keepalive_timeout_s * 1000),
+            "grpc.keepalive_timeout_ms": timeout_ms,
+            "grpc.http2.ping_timeout_ms": timeout_ms,  # or a ping is waited for as long as server_options() says
         }
         # Beyond one call per thread gRPC answers RESOURCE_EXHAUSTED instead of queueing without bound.
         server = grpc.server(self._pool, options=list(options.items()), maximum_concurrent_rpcs=threads)

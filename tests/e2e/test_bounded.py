@@ -24,8 +24,10 @@ GREEDY_CLIENT = """
 import sys
 from augclient import Recipe, connect
 server = connect(sys.argv[1])
-stream = server.stream(Recipe(), patch=(8, 20, 20), batch_size=2)
+stream = server.stream(Recipe(), patch=(8, 40, 40), batch_size=2)
 next(stream)
+for _ in range(200):  # until nothing of the stream is under way any more: TCP itself would miss the answers to that
+    server.dataset()
 print("streaming", flush=True)
 sys.stdin.read()
 """
@@ -51,7 +53,7 @@ def test_memory_of_server_and_client_is_flat_over_a_thousand_batches(serve: Call
     ("number", "within_s"),
     [
         (signal.SIGKILL, 5.0),  # its sockets close
-        (signal.SIGSTOP, 8.0),  # its sockets stay: keepalive finds out
+        (signal.SIGSTOP, 6.0),  # its sockets stay: a ping without an answer finds out
     ],
 )
 def test_a_client_that_dies_frees_its_stream(serve: Callable[..., Any], toy_dataset: Path, number: int, within_s: float) -> None:
