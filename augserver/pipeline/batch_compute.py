@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from augserver.augment.sample import SampleParams
 from augserver.kernel import Backend
-from augserver.pipeline.batch_slots import Slot
+from augserver.pipeline.batch_layout import Slot
 from augserver.pipeline.plan import Plan
 from augserver.pipeline.volume_cache import VolumeCache, VolumeLease
 

@@ -24,8 +24,10 @@ from augserver.augment.sample import SampleParams
 from augserver.errors import UnavailableError
 from augserver.kernel import Backend
 from augserver.pipeline.batch_compute import compute_batch
-from augserver.pipeline.batch_slots import BatchLayout, Slot, SlotPool
+from augserver.pipeline.batch_layout import BatchLayout, Slot
+from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.plan import Plan
+from augserver.pipeline.slot_ring import SlotRing
 from augserver.pipeline.volume_cache import VolumeCache
 
 
@@ -76,6 +78,7 @@ class Batch:
         samples = len(job.params)
         self.image: NDArray[Any] = job.slot.image[:samples]
         self.label: NDArray[np.uint8] | None = None if job.slot.label is None else job.slot.label[:samples]
+        self.offsets = job.slot.offset, job.slot.label_offset  # of image and label in shared memory
         self._slot: Slot | None = job.slot
         self._release = release
 
@@ -93,12 +96,16 @@ class Batch:
 
 
 class BatchStream:
-    """The batches of one StreamSpec in order; made by `Scheduler.open`. One consumer; `close` may come from any thread."""
+    """The batches of one StreamSpec in order; made by `Scheduler.open`. One consumer; `close` may come from any thread.
 
-    def __init__(self, scheduler: Scheduler, spec: StreamSpec, slots: list[Slot]) -> None:
+    Attributes:
+        ring: in which they lie; whoever lets another process map it holds it as long.
+    """
+
+    def __init__(self, scheduler: Scheduler, spec: StreamSpec, ring: SlotRing) -> None:
+        self.ring = ring
         self._scheduler = scheduler
         self._spec = spec
-        self._free = slots
         self._jobs: deque[_Job] = deque()  # oldest step first; finished or not
         self._next_step = spec.start
         self._delivered = spec.start
@@ -130,15 +137,10 @@ class BatchStream:
             if self._closed:
                 return
             self._closed = True
-            for slot in self._free:
-                self._scheduler.slots.release(slot)
-            self._free = []
-            for job in self._jobs:
-                if job.done:
-                    self._scheduler.slots.release(job.slot)
             self._jobs.clear()
             self._scheduler.forget(self)
             self._ready.notify_all()
+        self.ring.let_go()
 
     def __enter__(self) -> BatchStream:
         return self
@@ -153,23 +155,21 @@ class BatchStream:
             raise job.error
         self._jobs.popleft()
         self._delivered += 1
+        self.ring.lease(job.slot)
         return Batch(job, self._take_back)
 
     def _take_back(self, slot: Slot) -> None:
+        self.ring.give_back(slot)
         with self._scheduler.lock:
-            if self._closed:
-                self._scheduler.slots.release(slot)
-            else:
-                self._free.append(slot)
-                self._scheduler.offer(self)
+            self._scheduler.offer(self)
 
     def can_run(self) -> bool:
         """Whether a worker could make a batch now."""
-        return bool(self._free) and self._next_step < self._spec.stop and not self._closed and not self._failed
+        return self.ring.has_free and self._next_step < self._spec.stop and not self._closed and not self._failed
 
     def claim(self) -> _Job:
         """Take the next step and a slot for it."""
-        job = _Job(self._next_step, self._free.pop())
+        job = _Job(self._next_step, self.ring.claim())
         self._next_step += 1
         self._jobs.append(job)
         return job
@@ -179,7 +179,9 @@ class BatchStream:
         job.done = True
         self._failed = self._failed or job.error is not None
         if self._closed:
-            self._scheduler.slots.release(job.slot)
+            self.ring.give_back(job.slot)
+        else:
+            self.ring.finish(job.slot)
         self._ready.notify_all()
 
     def run(self, job: _Job, cache: VolumeCache, backend: Backend) -> None:
@@ -219,16 +221,18 @@ class Scheduler:
         for thread in self._threads:
             thread.start()
 
-    def open(self, spec: StreamSpec) -> BatchStream:
+    def open(self, spec: StreamSpec, *, leases: int = 0) -> BatchStream:
         """Begin to make the batches of `spec`; close the stream when done.
 
+        Args:
+            leases: batches that a reader on this host may hold at a time; above 0 they lie in shared memory. The look-ahead goes
+                on beside them.
         Raises:
             BudgetError: the stream's slots do not fit the budget, or a volume does not fit the cache.
             UnavailableError: the scheduler is closed.
         """
-        count = max(1, min(self._look_ahead + 1, spec.stop - spec.start))
-        slots = self.slots.reserve(spec.layout, count)
-        stream = BatchStream(self, spec, slots)
+        count = max(1, min(self._look_ahead + (leases or 1), spec.stop - spec.start))
+        stream = BatchStream(self, spec, self.slots.open_ring(spec.layout, count, shared=leases > 0))
         with self.lock:
             if not self._closed:
                 self._streams.add(stream)

@@ -16,7 +16,7 @@ from augclient.wire.v1 import augserver_pb2 as pb
 from augserver.augment import compile_recipe
 from augserver.config import MIB, LimitConfig
 from augserver.errors import BudgetError, PatchError, RecipeError, RequestError, StateError
-from augserver.pipeline.batch_slots import BatchLayout
+from augserver.pipeline.batch_layout import BatchLayout
 from augserver.pipeline.plan import Plan, batch_indices
 from augserver.pipeline.scheduler import StreamSpec
 from augserver.store import Dataset

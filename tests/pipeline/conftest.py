@@ -10,7 +10,8 @@ import pytest
 
 from augserver.augment.sample import SampleParams
 from augserver.errors import NotFoundError
-from augserver.pipeline.batch_slots import BatchLayout, SlotPool
+from augserver.pipeline.batch_layout import BatchLayout
+from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.scheduler import Scheduler, StreamSpec
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.volume import Volume, VolumeInfo

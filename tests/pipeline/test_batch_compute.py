@@ -10,7 +10,7 @@ import pytest
 
 from augserver.pipeline import batch_compute
 from augserver.pipeline.batch_compute import compute_batch
-from augserver.pipeline.batch_slots import BatchLayout, Slot
+from augserver.pipeline.batch_layout import BatchLayout, Slot
 from augserver.pipeline.volume_cache import VolumeCache
 
 INDICES = range(3, 10)

@@ -1,0 +1,47 @@
+"""Memory without a name that another process can map to read and can neither resize nor write: a sealed memfd.
+
+The memory lives as long as somebody maps it, holds its descriptor, or has it in a message on the way: nothing is left behind by any kill.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+
+from augclient.local.protocol import SEALS
+
+_NAME = "augserver-ring"  # what /proc/PID/maps shows; it is no path
+
+
+class SealedMemory:
+    """Zeros, `size_bytes` of them, taken from the system page by page as they are first written.
+
+    Args:
+        size_bytes: a multiple of the page size, above 0.
+    Raises:
+        MemoryError: the system has no address space for it.
+
+    Attributes:
+        descriptor: for another process; `close` closes it.
+        pages: this process' mapping, the only writable one there is and ever will be.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.descriptor = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.descriptor, size_bytes)
+            self.pages = mmap.mmap(self.descriptor, size_bytes)
+            # after our own mapping: F_SEAL_FUTURE_WRITE refuses those that come later
+            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, SEALS)
+        except OSError as error:
+            os.close(self.descriptor)
+            raise MemoryError(f"no shared memory of {size_bytes} bytes: {error.strerror}") from error
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def close(self) -> None:
+        """Close the descriptor; the pages live until the last array on them, here and elsewhere, is gone."""
+        os.close(self.descriptor)

@@ -1,0 +1,242 @@
+"""The client's end: one connection to the server's Unix socket, the memory behind it, and the leases on its slots.
+
+    open_link(path) --HELLO--> token --gRPC call that names it--> RING + memfd --map--> view(lease, ...) -> array -> ... -> RELEASE
+
+An array on a slot keeps its lease, a lease keeps the link, the link keeps mapping and socket. So whatever of a batch is dropped last
+returns its slot, and the last array of all unmaps the memory and closes the socket, whether the stream or the server still lives or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+import struct
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from augclient.errors import AuthError, DeadlineError, StateError, UnavailableError, WireError
+from augclient.local.protocol import ALIGNMENT, MAX_PACKET, SEALS, decode_hello, decode_ring, encode_release
+
+_MAX_PATH = 107  # bytes of sun_path, without its final zero
+
+_open_links: weakref.WeakSet[RingLink] = weakref.WeakSet()
+
+
+def open_link(path: str, *, writable: bool = False, timeout_s: float = 5.0) -> RingLink:
+    """Connect to a server's local socket.
+
+    Args:
+        path: Dataset.local_socket.
+        writable: map the memory copy-on-write, so that arrays may be written to; see RingLink.
+        timeout_s: for the server's side of the handshake, here and in map_ring().
+    Raises:
+        StateError: there is no such socket here, or it may not be used; the message is the reason to give.
+        UnavailableError: nobody listens there (any more). DeadlineError: no answer in time.
+        AuthError: it belongs to another user. WireError: what answers is no augserver.
+    """
+    if not hasattr(os, "memfd_create") or not hasattr(socket, "SO_PEERCRED"):
+        raise StateError("shared memory needs Linux")
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise StateError(f"the path {path} is longer than the {_MAX_PATH} bytes of a Unix socket's")
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(path)
+        _check_owner(connection, path)
+        packet = connection.recv(MAX_PACKET)
+        if not packet:
+            raise UnavailableError(f"the server closed {path} at once: it takes no more clients, or not this user")
+        token = decode_hello(packet)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, TimeoutError):
+            raise DeadlineError(f"the server does not answer on {path} within {timeout_s:g} s") from None
+        if isinstance(error, FileNotFoundError):
+            raise StateError(
+                f"there is no socket {path} here: the server runs on another host, or its folder is not shared with us"
+            ) from None
+        if isinstance(error, ConnectionError):
+            raise UnavailableError(f"nobody listens on {path}") from None
+        if isinstance(error, OSError):
+            raise StateError(f"the socket {path} cannot be used: {error.strerror or error}") from None
+        raise
+    return RingLink(connection, token, writable=writable, timeout_s=timeout_s)
+
+
+class RingLink:
+    """One connection and its memory; open_link() makes one. Views and their ends may be on any thread.
+
+    Two ways to map, same price until someone writes:
+        read-only     pages are mapped once, on their first use; writing raises, or ends the process where a framework does not ask
+        writable      a write makes a private copy of its page (4 KiB), which the server and later batches never see; what was mapped is
+                      dropped with each lease, so every batch maps its pages again: 0.02 ms per MB (tests/benchmarks/bench_local.py)
+
+    Attributes:
+        token: names this connection in a gRPC call.
+    """
+
+    def __init__(self, connection: socket.socket, token: bytes, *, writable: bool, timeout_s: float) -> None:
+        self.token = token
+        self._socket = connection
+        self._writable = writable
+        self._timeout_s = timeout_s
+        self._pages: mmap.mmap | None = None
+        self._held: set[int] = set()
+        self._returned = threading.Condition()  # re-entrant: a garbage collection under it may end a lease
+        _open_links.add(self)
+
+    def map_ring(self) -> None:
+        """Wait for the memory and map it, the first time; further calls do nothing.
+
+        Raises:
+            UnavailableError: the server closed the socket. DeadlineError: no memory came in time.
+            WireError: what came is not sealed memory of the size that it says.
+        """
+        if self._pages is not None:
+            return
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(self._socket, MAX_PACKET, 2)
+        except TimeoutError:
+            raise DeadlineError(f"the server handed over no memory within {self._timeout_s:g} s") from None
+        except OSError as error:
+            raise UnavailableError(f"the local socket broke: {error.strerror}") from None
+        try:
+            if not packet:
+                raise UnavailableError("the server closed the local socket")
+            size_bytes = decode_ring(packet)
+            if len(descriptors) != 1:
+                raise WireError(f"{len(descriptors)} file descriptors came with the memory; due is 1")
+            self._pages = _map(descriptors[0], size_bytes, writable=self._writable)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._socket.setblocking(False)  # from here on it only says that leases ended, from wherever garbage is collected
+
+    @property
+    def held(self) -> int:
+        """Leases that have not ended."""
+        with self._returned:
+            return len(self._held)
+
+    def wait_below(self, leases: int, timeout_s: float) -> bool:
+        """Wait until fewer than `leases` are held; False if that took longer than `timeout_s`."""
+        with self._returned:
+            return self._returned.wait_for(lambda: len(self._held) < leases, timeout_s)
+
+    def view(self, lease: int, stretches: tuple[tuple[int, int], ...]) -> list[NDArray[np.uint8]]:
+        """Arrays on one slot.
+
+        Args:
+            lease: its number; returned when the last of the arrays, and of whatever looks at them, is gone.
+            stretches: (offset, size) in bytes of each.
+        Returns:
+            A flat uint8 array for each stretch.
+        Raises:
+            WireError: a stretch that is not within the memory, or not aligned; the lease is held already.
+        """
+        pages = self._pages
+        if pages is None:
+            raise StateError("the memory is not mapped; call map_ring() first")
+        for offset, size in stretches:
+            if offset % ALIGNMENT or not 0 <= offset <= offset + size <= len(pages):
+                raise WireError(
+                    f"a slot claims bytes [{offset}, {offset + size}) of a ring of {len(pages)};"
+                    f" allowed: inside, from a multiple of {ALIGNMENT}"
+                )
+        with self._returned:
+            if lease in self._held:
+                raise WireError(f"lease {lease} was given twice")
+            self._held.add(lease)
+        first = min(offset for offset, _ in stretches)
+        slot = _Slot(self, pages, lease, first, max(offset + size for offset, size in stretches) - first)
+        whole = np.asarray(slot)
+        return [whole[offset - first : offset - first + size] for offset, size in stretches]
+
+    def is_closed(self) -> bool:
+        """Whether the server's end is gone."""
+        self._socket.setblocking(False)
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def close_socket(self) -> None:
+        """Close the connection, which ends all leases for the server; arrays stay valid until they are dropped."""
+        self._socket.close()
+
+    def __del__(self) -> None:
+        self._socket.close()
+
+    def _end_lease(self, lease: int, offset: int, size: int) -> None:
+        """Runs inside garbage collection, on any thread: takes no lock but its own re-entrant one, and never waits for the server."""
+        if self._writable and self._pages is not None:
+            # Pages that the trainer wrote to are private copies now, which would hide the next batch in this slot.
+            self._pages.madvise(mmap.MADV_DONTNEED, offset, size)
+        # At most 64 leases exist, so at most as many packets wait: they fit the socket's buffer. EPIPE: the server is gone.
+        with contextlib.suppress(OSError):
+            self._socket.send(encode_release(lease))
+        with self._returned:
+            self._held.discard(lease)
+            self._returned.notify_all()
+
+
+class _Slot:
+    """Owner of a slot as numpy sees it: the base of the arrays on it, and of every view of them."""
+
+    __slots__ = ("__array_interface__", "_extent", "_lease", "_link", "_process")
+
+    def __init__(self, link: RingLink, pages: mmap.mmap, lease: int, offset: int, size: int) -> None:
+        raw = np.frombuffer(pages, np.uint8, size, offset)
+        self.__array_interface__: dict[str, Any] = raw.__array_interface__
+        page_start = offset // mmap.PAGESIZE * mmap.PAGESIZE  # slots begin at pages, so no neighbour is touched
+        self._extent = page_start, offset + size - page_start
+        self._lease = lease
+        self._link = link
+        self._process = os.getpid()
+
+    def __del__(self) -> None:
+        # A forked child has a copy of this object: dropping it there must not end the parent's lease.
+        if os.getpid() == self._process:
+            self._link._end_lease(self._lease, *self._extent)
+
+
+def _map(descriptor: int, size_bytes: int, *, writable: bool) -> mmap.mmap:
+    import fcntl  # not on every system that can import this module
+
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError:
+        raise WireError("the server handed over something that is no memfd") from None
+    if seals & SEALS != SEALS or os.fstat(descriptor).st_size != size_bytes or not size_bytes:
+        # memory that could shrink would kill its reader (SIGBUS)
+        raise WireError(
+            f"the server's memory has seals {seals:#x} and {os.fstat(descriptor).st_size} bytes; due are {SEALS:#x} and {size_bytes}"
+        )
+    if writable:
+        return mmap.mmap(descriptor, size_bytes, access=mmap.ACCESS_COPY)
+    return mmap.mmap(descriptor, size_bytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+
+
+def _check_owner(connection: socket.socket, path: str) -> None:
+    """Refuse to read memory that another user wrote, who may have put a socket where ours is expected."""
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if uid not in (os.geteuid(), 0):
+        raise AuthError(f"the socket {path} belongs to user {uid}, not to {os.geteuid()} or root")
+
+
+def _close_in_child() -> None:
+    # A child that lives on must not hold its parent's leases after the parent has died.
+    for link in list(_open_links):
+        link.close_socket()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
