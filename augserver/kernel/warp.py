@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from augserver.augment.sample import SampleParams
-from augserver.errors import GeometryError, RequestError
+from augserver.errors import BudgetError, GeometryError, RecipeError, RequestError
 from augserver.kernel.backend import Backend, open_backend
 from augserver.volume import Volume, VolumeInfo
+
+T = TypeVar("T")
 
 
 def warp(
@@ -48,7 +52,8 @@ def warp(
     Raises:
         RequestError: image, label, shape or interpolation are not allowed.
         GeometryError: the affine is not finite or reaches absurdly far.
-        RecipeError: noise, window or occlusion are not allowed.
+        RecipeError: noise, window, occlusion or fill are not allowed.
+        BudgetError: there is no memory for the output.
         BackendError: the backend cannot run here.
     """
     if interpolation not in ("linear", "nearest"):
@@ -58,11 +63,19 @@ def warp(
     if flat and occlude is not None:
         raise RequestError("occlude takes planes of a 3-D output, and the image is (Y, X); pass image[None] and a (3, 4) affine")
     params = SampleParams(
-        affine=_as_affine(affine, flat), fill=fill, noise_std=noise_std, noise_key=noise_key, window=window, occlusion=occlude
+        affine=_as_affine(affine, flat),
+        fill=_read("fill", fill, _number, "a number"),
+        noise_std=_read("noise_std", noise_std, _number, "a number"),
+        noise_key=_read("noise_key", noise_key, operator.index, "a whole number"),
+        window=None if window is None else _read("window", window, _pair_of(_number), "two numbers (low, high), or None"),
+        occlusion=None if occlude is None else _read("occlude", occlude, _pair_of(operator.index), "two whole numbers (z0, z1), or None"),
     )
     device = _shared_backend(backend) if isinstance(backend, str) else backend
-    out_image = device.allocate((1, volume.image.shape[0], *patch), np.float32)
-    out_label = None if volume.label is None else device.allocate((1, *patch), np.uint8)
+    try:
+        out_image = device.allocate((1, volume.image.shape[0], *patch), np.float32)
+        out_label = None if volume.label is None else device.allocate((1, *patch), np.uint8)
+    except MemoryError as error:
+        raise BudgetError(f"shape {shape!r}: {error}; ask for a smaller output") from error
     device.augment([volume], [params], out_image, out_label, nearest=interpolation == "nearest")
     warped: NDArray[np.float32] = out_image[0] if image.ndim == 4 else out_image[0, 0, 0] if flat else out_image[0, 0]
     if out_label is None:
@@ -117,6 +130,26 @@ def _exactly(array: NDArray[Any], name: str, targets: tuple[type[np.generic], ..
                 return converted
     allowed = " or ".join(np.dtype(target).name for target in targets)
     raise RequestError(f"{name} dtype {array.dtype} holds values that {allowed} cannot (or NaN); scale or round it, then pass {allowed}")
+
+
+def _read(name: str, value: Any, read: Callable[[Any], T], allowed: str) -> T:
+    """`read(value)`, or a RecipeError where the value is of another kind."""
+    try:
+        return read(value)
+    except (TypeError, ValueError, OverflowError):
+        raise RecipeError(f"{name} {value!r}; allowed: {allowed}") from None
+
+
+def _number(value: Any) -> float:
+    return float(0.0 + value)  # a text with digits in it is no number
+
+
+def _pair_of(read: Callable[[Any], T]) -> Callable[[Any], tuple[T, T]]:
+    def read_pair(value: Any) -> tuple[T, T]:
+        first, second = value
+        return read(first), read(second)
+
+    return read_pair
 
 
 def _as_affine(affine: ArrayLike, flat: bool) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from augserver.errors import BackendError, GeometryError, RecipeError, RequestError
+from augserver.errors import BackendError, BudgetError, GeometryError, RecipeError, RequestError
 from augserver.kernel import warp
 
 IDENTITY = np.eye(3, 4)
@@ -92,6 +92,15 @@ def test_nan_in_an_image_does_not_spread_or_crash():
         ({"window": (0, float("nan"))}, RecipeError, "window"),
         ({"occlude": (2, 9)}, RecipeError, "occlusion"),
         ({"occlude": (3, 2)}, RecipeError, "occlusion"),
+        ({"fill": "12"}, RecipeError, "fill '12'; allowed: a number"),
+        ({"noise_std": None}, RecipeError, "noise_std None"),
+        ({"noise_key": 1.5}, RecipeError, "noise_key 1.5; allowed: a whole number"),
+        ({"window": 5}, RecipeError, r"window 5; allowed: two numbers \(low, high\)"),
+        ({"window": (None, 1)}, RecipeError, "window"),
+        ({"window": (1, 2, 3)}, RecipeError, "window"),
+        ({"occlude": 3}, RecipeError, "occlude 3; allowed: two whole numbers"),
+        ({"occlude": (0.5, 2)}, RecipeError, "occlude"),
+        ({"shape": (10**6, 10**6, 10**6)}, BudgetError, "smaller output"),
         ({"backend": "tpu"}, BackendError, "'tpu'"),
     ],
 )
