@@ -141,7 +141,9 @@ def _read(name: str, value: Any, read: Callable[[Any], T], allowed: str) -> T:
 
 
 def _number(value: Any) -> float:
-    return float(0.0 + value)  # a text with digits in it is no number
+    float(0.0 + value)  # a text with digits in it is no number
+    number: float = value  # as it was given, for errors that show it
+    return number
 
 
 def _pair_of(read: Callable[[Any], T]) -> Callable[[Any], tuple[T, T]]:
