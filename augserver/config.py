@@ -4,6 +4,7 @@ Every default carries its reason. There is no global instance and no environment
 
     [kernel]  KernelConfig      [cache]   CacheConfig      [streams] StreamConfig
     [limits]  LimitConfig       [listen]  ListenConfig          [cuda]    CudaConfig
+    [warp]    WarpConfig
 """
 
 from __future__ import annotations
@@ -91,6 +92,25 @@ class StreamConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarpConfig:
+    """Volumes that clients send to be warped, with their results, until those are sent back."""
+
+    depth: int = 3  # items of one call in the queue: one on its way in, one computing, one on its way out
+    max_stream_bytes: int = GIB  # of one call; two items of 400 voxels cubed, int16 in, float32 out, with labels
+    max_bytes: int = 4 * GIB  # of all calls together
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.depth <= 64, "warp.depth", self.depth, "1 to 64")
+        _require(self.max_stream_bytes >= MIB, "warp.max_stream_bytes", self.max_stream_bytes, f"at least {MIB} bytes")
+        _require(
+            self.max_bytes >= self.max_stream_bytes,
+            "warp.max_bytes",
+            self.max_bytes,
+            f"at least warp.max_stream_bytes = {self.max_stream_bytes}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitConfig:
     """The largest things that one request may ask for."""
 
@@ -147,6 +167,7 @@ class ServerConfig:
     limits: LimitConfig = field(default_factory=LimitConfig)
     listen: ListenConfig = field(default_factory=ListenConfig)
     cuda: CudaConfig = field(default_factory=CudaConfig)
+    warp: WarpConfig = field(default_factory=WarpConfig)
 
 
 _SECTIONS: Mapping[str, Any] = {
@@ -156,6 +177,7 @@ _SECTIONS: Mapping[str, Any] = {
     "limits": LimitConfig,
     "listen": ListenConfig,
     "cuda": CudaConfig,
+    "warp": WarpConfig,
 }
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 

@@ -47,7 +47,7 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
         RecipeError: a value without meaning: a reversed range, NaN, a negative std, an unknown mode, sampler or label name, a window
             whose limits can meet, a shear or warp that could make the transform singular, fields that this server does not know.
     """
-    _refuse_unknown_fields(recipe_pb, "recipe")
+    refuse_unknown_fields(recipe_pb, "recipe")
     window = _window(recipe_pb.window) if recipe_pb.HasField("window") else None
     if recipe_pb.HasField("gamma") and window is None:
         raise RecipeError("gamma works on the window's [0, 1], but the recipe has no [window]; add window.low and window.high")
@@ -68,6 +68,24 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
         fill=_within("output.fill", fill, -MAX_INTENSITY, MAX_INTENSITY),
         spacing_mm=_numbers("output.spacing_mm", output.spacing_mm, MIN_SPACING_MM, MAX_SPACING_MM),
     )
+
+
+def refuse_unknown_fields(message: Message, where: str) -> None:
+    """Refuse a message with fields of a newer contract: they must not be dropped in silence.
+
+    Args:
+        message: as it came over the wire; its submessages are searched too.
+        where: its name in the error.
+    Raises:
+        RecipeError: there are some; gives their numbers.
+    """
+    numbers = sorted({field.field_number for field in UnknownFieldSet(message)})
+    if numbers:
+        raise RecipeError(f"{where} has fields that this server does not know (numbers {numbers}); upgrade the server, or leave them out")
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for one in [value] if isinstance(value, Message) else value:
+                refuse_unknown_fields(one, field.name)
 
 
 def _crop(crop: pb.Recipe.Crop) -> CropRule:
@@ -176,14 +194,3 @@ def _refuse_name(key: str, name: str, known: Sequence[str]) -> NoReturn:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def _refuse_unknown_fields(message: Message, where: str) -> None:
-    """A newer client's section must not be dropped in silence."""
-    numbers = sorted({field.field_number for field in UnknownFieldSet(message)})
-    if numbers:
-        raise RecipeError(f"{where} has fields that this server does not know (numbers {numbers}); upgrade the server, or leave them out")
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for one in [value] if isinstance(value, Message) else value:
-                _refuse_unknown_fields(one, field.name)

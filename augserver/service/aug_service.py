@@ -23,16 +23,18 @@ from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.faults import Faults
 from augserver.service.messages import dataset_message, header_message, volume_message
 from augserver.service.requests import BatchRequest, RequestReader
+from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
 
 
 class AugService:
     """Answers calls; thread-safe. `drain` makes it refuse new calls and end the running streams after the batch in flight."""
 
-    def __init__(self, dataset: Dataset, cache: VolumeCache, scheduler: Scheduler, config: ServerConfig) -> None:
+    def __init__(self, dataset: Dataset, cache: VolumeCache, scheduler: Scheduler, warps: WarpCalls, config: ServerConfig) -> None:
         self._dataset = dataset
         self._cache = cache
         self._scheduler = scheduler
+        self._warps = warps
         self._max_streams = config.streams.max_streams
         self._reader = RequestReader(dataset, config.limits)
         self._faults = Faults(dataset.path)
@@ -83,10 +85,16 @@ class AugService:
                         [message] = self._encode(checked, batch)
             return message
 
+    def warp(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        """Warp: the caller's volumes in, results out, in order."""
+        with self._faults.mapped(context), self._call(stream=True):
+            yield from self._warps.serve(messages, context)
+
     def drain(self) -> None:
-        """Refuse new calls from now on and end each running stream after the batch that it is sending."""
+        """Refuse new calls from now on and end each running stream after the batch, or the items, that it is sending."""
         with self._calls:
             self._draining = True
+        self._warps.drain()
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no call is running; False if that took longer than `timeout_s`."""

@@ -25,6 +25,7 @@ from augserver.pipeline.scheduler import Scheduler
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.address import Address, parse_address, require_closed, require_free
 from augserver.service.aug_service import AugService
+from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
 
 _SPARE_THREADS = 16  # beside one per stream: GetDataset, GetSample, health and reflection are short
@@ -55,7 +56,7 @@ class Server:
         self.cache.require_fit(dataset.volumes)
         self.slots = SlotPool(config.streams.max_slot_bytes, lambda size: backend.allocate((size,), np.uint8))
         self.scheduler = Scheduler(backend, self.cache, self.slots, look_ahead=config.streams.look_ahead, workers=config.streams.workers)
-        self.service = AugService(dataset, self.cache, self.scheduler, config)
+        self.service = AugService(dataset, self.cache, self.scheduler, WarpCalls(backend, config), config)
         self._health = health.HealthServicer()
         self._grpc = self._make_grpc(config)
         try:
@@ -105,6 +106,7 @@ class Server:
             get_volume=service.get_volume,
             stream_batches=service.stream_batches,
             get_sample=service.get_sample,
+            warp=service.warp,
         )
         server.add_generic_rpc_handlers((handler,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -16,6 +16,7 @@ from augclient.client import Patch, Server, connect
 from augclient.dataset import Dataset, Volume, VolumeInfo
 from augclient.recipe import Recipe
 from augclient.stream import Batch, Sample, Stream
+from augclient.warp import Transform, WarpStream
 
 __all__ = [
     "Batch",
@@ -26,8 +27,10 @@ __all__ = [
     "Server",
     "Stream",
     "TlsConfig",
+    "Transform",
     "Volume",
     "VolumeInfo",
+    "WarpStream",
     "connect",
     "errors",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -21,6 +21,8 @@ from augclient.stream import Sample, Stream, StreamSpec
 from augclient.stream.assembly import BatchAssembler, read_message
 from augclient.stream.buffers import BufferPool
 from augclient.stream.spec import IMAGE_DTYPES, check_int
+from augclient.warp import Transform, WarpStream
+from augclient.warp.feed import Feed
 from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.methods import ServiceCalls
 from augclient.wire.parts import decode_part
@@ -92,7 +94,7 @@ class Server:
         self._metadata = call_metadata(token)
         self._channel = open_channel(self._address, token=token, tls=tls)
         self._calls = ServiceCalls(self._channel)
-        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[Stream | WarpStream] = weakref.WeakSet()
         self._closed = False
 
     def dataset(self) -> Dataset:
@@ -178,6 +180,48 @@ class Server:
             reconnect_s=reconnect_s,
             step_timeout_s=step_timeout_s,
         )
+        self._streams.add(stream)
+        return stream
+
+    def warp(
+        self,
+        volumes: Iterable[Any],
+        transforms: Iterable[Transform] | Transform,
+        *,
+        shape: Sequence[int] | None = None,
+        image_dtype: str = "float32",
+        prefetch: int = 4,
+    ) -> WarpStream:
+        """Warp the caller's own volumes with explicit parameters: iterator in, iterator out, in order; either may be infinite.
+
+        Args:
+            volumes: each (Z, Y, X) or (C, Z, Y, X), or a pair (image, label) with a label (Z, Y, X) of 0..255. int16 and float32 go as
+                they are; other types where those hold every value exactly. Leave an array unchanged until its result is there.
+            transforms: one for each volume, or one for all.
+            shape: (Z, Y, X) of the results; None: of each volume.
+            image_dtype: "float32", "float16" or "uint8" (needs a window in every transform).
+            prefetch: volumes sent before their results are taken. Memory here: 2 results, and every one that you keep; at the server
+                what [warp] in its config allows.
+        Returns:
+            An iterator of images with the axes of their volumes, or of pairs (image, label) where pairs went in. It has close(), and
+            is a context manager. The iterators given are pulled on another thread.
+        Raises:
+            RequestError: an argument that is not allowed. All else comes from next(); see WarpStream.
+        """
+        self._check_open()
+        check_int("prefetch", prefetch, 1, 1 << 16)
+        if image_dtype not in IMAGE_DTYPES:
+            raise RequestError(f"image_dtype: got {image_dtype!r}; allowed: {', '.join(IMAGE_DTYPES)}")
+        patch = None if shape is None else _three(shape)
+        for name, size in zip("ZYX", patch or (), strict=False):
+            check_int(f"shape {name}", size, 1, (1 << 32) - 1)
+        calls, metadata = self._calls, self._metadata  # not self, as in stream()
+
+        def open_call(messages: Iterator[bytes]) -> Any:
+            return calls.warp(messages, metadata=metadata)
+
+        feed = Feed(volumes, transforms, patch, image_dtype, prefetch)
+        stream = WarpStream(feed, open_call, address=self._address, dtype=image_dtype)
         self._streams.add(stream)
         return stream
 

@@ -69,12 +69,14 @@ def service_handler(
     get_volume: Callable[[pb.GetVolumeRequest, Any], Iterator[bytes]],
     stream_batches: Callable[[pb.StreamBatchesRequest, Any], Iterator[bytes]],
     get_sample: Callable[[pb.GetSampleRequest, Any], bytes],
+    warp: Callable[[Iterator[bytes], Any], Iterator[bytes]],
 ) -> grpc.GenericRpcHandler:
     """The service as a generic handler, for `server.add_generic_rpc_handlers`.
 
     Args:
         get_dataset, get_volume, stream_batches, get_sample: take a request and a grpc.ServicerContext; the last three give
             encoded messages (parts.py).
+        warp: takes and gives encoded messages.
     """
     return grpc.method_handlers_generic_handler(
         SERVICE,
@@ -83,6 +85,7 @@ def service_handler(
             "GetVolume": grpc.unary_stream_rpc_method_handler(get_volume, pb.GetVolumeRequest.FromString, None),
             "StreamBatches": grpc.unary_stream_rpc_method_handler(stream_batches, pb.StreamBatchesRequest.FromString, None),
             "GetSample": grpc.unary_unary_rpc_method_handler(get_sample, pb.GetSampleRequest.FromString, None),
+            "Warp": grpc.stream_stream_rpc_method_handler(warp, None, None),
         },
     )
 
@@ -95,3 +98,4 @@ class ServiceCalls:
         self.get_volume = channel.unary_stream(f"/{SERVICE}/GetVolume", pb.GetVolumeRequest.SerializeToString, None)
         self.stream_batches = channel.unary_stream(f"/{SERVICE}/StreamBatches", pb.StreamBatchesRequest.SerializeToString, None)
         self.get_sample = channel.unary_unary(f"/{SERVICE}/GetSample", pb.GetSampleRequest.SerializeToString, None)
+        self.warp = channel.stream_stream(f"/{SERVICE}/Warp", None, None)
