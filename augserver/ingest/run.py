@@ -6,19 +6,22 @@ source files are the same still. At most one volume is in memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from augserver.augment.recipe import MAX_SPACING_MM, MIN_SPACING_MM
 from augserver.errors import GeometryError, VolumeError
 from augserver.geometry import check_spacing, spacing_of
 from augserver.ingest.labels import LabelRule, read_label
 from augserver.ingest.names import volume_ids
-from augserver.ingest.resample import resample_image, resampled_affine
+from augserver.ingest.resample import resample_image, resampled_affine, resampled_shape
 from augserver.ingest.scan import canonical_scan
 from augserver.ingest.sources import Source, source_digest
+from augserver.kernel.checks import MAX_VOXELS
 from augserver.store import DatasetWriter
 from augserver.store.content import check_finite
 from augserver.volume import VolumeInfo
@@ -41,6 +44,8 @@ class IngestConfig:
     def __post_init__(self) -> None:
         if self.spacing_mm is not None:
             check_spacing(self.spacing_mm, what="--spacing-mm")
+            if not all(MIN_SPACING_MM <= each <= MAX_SPACING_MM for each in self.spacing_mm):
+                raise GeometryError(f"--spacing-mm must be {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, got {self.spacing_mm}")
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -116,6 +121,7 @@ def _ingest_one(volume_id: str, source: Source, writer: DatasetWriter, config: I
         }
         voxels, affine = scan.voxels, scan.affine
         del scan
+        _check_size(voxels.shape, spacing_of(affine), config.spacing_mm, name=source.stem)
         if config.spacing_mm is not None and not np.allclose(spacing_of(affine), config.spacing_mm, rtol=1e-5, atol=0):
             check_finite(voxels, name=source.stem)  # before the low-pass spreads them
             voxels, affine = resample_image(voxels, spacing_of(affine), config.spacing_mm), resampled_affine(affine, config.spacing_mm)
@@ -125,3 +131,12 @@ def _ingest_one(volume_id: str, source: Source, writer: DatasetWriter, config: I
         raise VolumeError(f"{source.stem}: does not fit into memory; close other programs, or split the scan") from error
     info = writer.write(volume_id, voxels[None], label, spacing_of(affine), affine, provenance)
     return Outcome(id=volume_id, info=info)
+
+
+def _check_size(shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float] | None, *, name: str) -> None:
+    """Refuse, before any work, a volume of more voxels than the kernel reads."""
+    size = resampled_shape(shape, spacing_mm, target_mm or spacing_mm)
+    if math.prod(size) > MAX_VOXELS:
+        at = "" if target_mm is None else f" at {tuple(target_mm)} mm"
+        way_out = "crop or split the scan" if target_mm is None else "give a coarser --spacing-mm"
+        raise VolumeError(f"{name}: would have {size} voxels (z, y, x){at}, at most {MAX_VOXELS} in all are allowed; {way_out}")

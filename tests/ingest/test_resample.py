@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from augserver.errors import GeometryError
 from augserver.geometry import affine_of
+from augserver.ingest import IngestConfig
 from augserver.ingest.resample import carry_label, resample_image, resampled_affine, resampled_shape
 
 
@@ -100,3 +101,21 @@ def test_rounding_in_headers_flips_no_voxel() -> None:
     label = np.random.default_rng(0).integers(0, 9, (40, 40, 40)).astype(np.uint8)
     shifted = affine_of((1.0000001, 1, 1), (0.0000004, 0, 0))
     np.testing.assert_array_equal(carry_label(label, shifted, (40, 40, 40), affine_of((1, 1, 1))), label)
+
+
+@pytest.mark.parametrize("spacing", [1e-4, 1e9])
+def test_an_absurd_spacing_is_refused_before_any_file_is_read(spacing: float) -> None:
+    with pytest.raises(GeometryError, match=r"--spacing-mm must be 0.01 to 100 mm, got"):
+        IngestConfig(spacing_mm=(1.0, spacing, 1.0))
+
+
+def test_a_volume_that_no_kernel_reads_is_refused_without_the_memory_it_would_need(
+    tmp_path: Path, scan_image: Callable[..., sitk.Image], write_scan: Callable[..., Path], ingest_all: Callable[..., Any]
+) -> None:
+    coarse = scan_image()
+    coarse.SetSpacing((10.0, 20.0, 30.0))
+    [outcome], _ = ingest_all(write_scan(tmp_path / "coarse.mha", coarse), spacing_mm=(0.01, 0.01, 0.01))
+    assert outcome.info is None
+    assert outcome.reason.startswith(
+        "coarse: would have (15000, 14000, 11000) voxels (z, y, x) at (0.01, 0.01, 0.01) mm, at most 2147483647"
+    )
