@@ -4,7 +4,7 @@ Every default carries its reason. There is no global instance and no environment
 
     [kernel]  KernelConfig      [cache]   CacheConfig      [streams] StreamConfig
     [limits]  LimitConfig       [listen]  ListenConfig          [cuda]    CudaConfig
-    [warp]    WarpConfig
+    [warp]    WarpConfig        [local]   LocalConfig
 """
 
 from __future__ import annotations
@@ -82,13 +82,15 @@ class StreamConfig:
     max_streams: int = 32  # each holds one thread and look_ahead + 1 slots while it lives
     look_ahead: int = 2  # batches made before the client asks: one ready, one computing, so that the wire never waits for a draw
     workers: int = 2  # one waits for a decode while the other computes; the kernel's own threads do the work inside a batch
+    max_stream_bytes: int = 3 * GIB  # the slots of one stream: three of the largest batch that limits.max_batch_bytes allows
     max_slot_bytes: int = 4 * GIB  # all slots of all streams: thirty streams of 4 x (160, 120, 120) float32 with labels
 
     def __post_init__(self) -> None:
         _require(1 <= self.max_streams <= 1024, "streams.max_streams", self.max_streams, "1 to 1024")
         _require(1 <= self.look_ahead <= 64, "streams.look_ahead", self.look_ahead, "1 to 64")
         _require(1 <= self.workers <= 64, "streams.workers", self.workers, "1 to 64")
-        _require(self.max_slot_bytes >= MIB, "streams.max_slot_bytes", self.max_slot_bytes, f"at least {MIB} bytes")
+        for name in ("max_stream_bytes", "max_slot_bytes"):
+            _require(getattr(self, name) >= MIB, f"streams.{name}", getattr(self, name), f"at least {MIB} bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,28 @@ class WarpConfig:
             self.max_bytes,
             f"at least warp.max_stream_bytes = {self.max_stream_bytes}",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalConfig:
+    """Memory shared with clients on the same host, through a Unix socket. README.md of service/ says who can read what."""
+
+    mode: str = "auto"  # "auto": a socket where one can be made, else a warning; "on": without one the server does not start; "off"
+    folder: str = ""  # of the socket; "": /run/user/UID/augserver, or /tmp/augserver-UID where there is no runtime folder
+    permissions: str = "700"  # of the folder, at most, in octal: who can enter it can connect, and is asked for its user then
+    users: str = ""  # ids of users to let in beside the server's own, "1000,1001": for containers that run as others
+
+    def __post_init__(self) -> None:
+        _require(self.mode in ("auto", "on", "off"), "local.mode", self.mode, "one of auto, on, off")
+        octal = len(self.permissions) == 3 and all(each in "01234567" for each in self.permissions) and self.permissions[0] == "7"
+        _require(octal, "local.permissions", self.permissions, "three octal digits, the first of them 7, such as '700' or '750'")
+        ids = self.users.split(",") if self.users else []
+        _require(all(each.isdecimal() and each.isascii() for each in ids), "local.users", self.users, "user ids such as '1000,1001', or ''")
+
+    @property
+    def user_ids(self) -> tuple[int, ...]:
+        """`users` as numbers."""
+        return tuple(int(each) for each in self.users.split(",")) if self.users else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +192,7 @@ class ServerConfig:
     listen: ListenConfig = field(default_factory=ListenConfig)
     cuda: CudaConfig = field(default_factory=CudaConfig)
     warp: WarpConfig = field(default_factory=WarpConfig)
+    local: LocalConfig = field(default_factory=LocalConfig)
 
 
 _SECTIONS: Mapping[str, Any] = {
@@ -178,6 +203,7 @@ _SECTIONS: Mapping[str, Any] = {
     "listen": ListenConfig,
     "cuda": CudaConfig,
     "warp": WarpConfig,
+    "local": LocalConfig,
 }
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -54,6 +55,12 @@ class Backend(Protocol):
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A C-contiguous array, of unspecified content, that `augment` writes to fastest; its memory goes back with its last view."""
+
+    def share(self, pages: mmap.mmap) -> NDArray[np.uint8]:
+        """All bytes of mapped pages, such as shared memory, as an array that `augment` writes to as to one of `allocate`.
+
+        The backend keeps the pages mapped, and pinned where it pins, until the array's last view is gone.
+        """
 
     def close(self) -> None:
         """End the backend's threads and free its memory; no call may be running or follow."""

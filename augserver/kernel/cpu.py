@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Sequence
 from types import TracebackType
@@ -76,6 +77,10 @@ class CpuBackend:
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """See Backend.allocate."""
         return allocate(shape, dtype)
+
+    def share(self, pages: mmap.mmap) -> NDArray[np.uint8]:
+        """See Backend.share."""
+        return np.frombuffer(pages, np.uint8)
 
     def close(self) -> None:
         """End the threads. No call may be running."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import mmap
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -119,6 +120,10 @@ class CudaBackend:
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A C-contiguous array of garbage in pinned memory: results go there, and volumes come from there, without a copy between."""
         return self._fifos[0].allocate(shape, dtype)
+
+    def share(self, pages: mmap.mmap) -> NDArray[np.uint8]:
+        """See Backend.share: the pages are pinned."""
+        return self._fifos[0].share(pages)
 
     def statistics(self) -> tuple[FifoStatistics, ...]:
         """Numbers of each device's queue at this moment."""

@@ -10,6 +10,7 @@ A device that is lost (a sticky error) fails every batch in flight and every lat
 from __future__ import annotations
 
 import logging
+import mmap
 import queue
 import threading
 import traceback
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import DTypeLike, NDArray
 
@@ -125,7 +127,14 @@ class CudaFifo:
         Raises:
             UnavailableError, BackendError: as `submit`; or the driver cannot pin as much.
         """
-        errand = Errand(lambda: self._pinned.allocate(shape, dtype))
+        return self._make_array(lambda: self._pinned.allocate(shape, dtype))
+
+    def share(self, pages: mmap.mmap) -> NDArray[np.uint8]:
+        """All bytes of mapped pages, pinned; errors as `allocate`."""
+        return self._make_array(lambda: self._pinned.adopt(pages))
+
+    def _make_array(self, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        errand = Errand(make)
         with self._state:
             if self._lost or self._closed:
                 raise self._gone()

@@ -21,11 +21,11 @@ from augserver.kernel import cuda_driver
 
 
 class PinnedPages:
-    """Anonymous pages that numpy sees as bytes; numpy keeps this object as long as any array looks at them."""
+    """Mapped pages that numpy sees as bytes; numpy keeps this object as long as any array looks at them."""
 
-    def __init__(self, size_bytes: int) -> None:
-        self.pages = mmap.mmap(-1, max(size_bytes, 1))
-        view = np.frombuffer(self.pages, np.uint8)
+    def __init__(self, pages: mmap.mmap) -> None:
+        self.pages = pages
+        view = np.frombuffer(pages, np.uint8)
         self.address: int = view.ctypes.data
         self.__array_interface__ = {"data": (self.address, False), "shape": (len(self.pages),), "typestr": "|u1", "version": 3}
 
@@ -33,8 +33,8 @@ class PinnedPages:
 class PinnedArrays:
     """Makes arrays in pinned memory and knows which addresses are pinned.
 
-    `allocate`, `free_expired` and `free_all` belong to one owner thread, where a context is current; `is_pinned` may be called from
-    anywhere.
+    `allocate`, `adopt`, `free_expired` and `free_all` belong to one owner thread, where a context is current; `is_pinned` may be called
+    from anywhere.
 
     Args:
         wake: called, from any thread and from garbage collection, when an array has died and `free_expired` has work.
@@ -54,16 +54,20 @@ class PinnedArrays:
             DriverError: the driver cannot pin as much.
         """
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        pages = PinnedPages(size)
+        return self.adopt(mmap.mmap(-1, max(size, 1)))[:size].view(dtype).reshape(shape)
+
+    def adopt(self, mapped: mmap.mmap) -> NDArray[np.uint8]:
+        """Pin pages that are mapped, also shared ones, and give all their bytes as an array; else as `allocate`."""
+        pages = PinnedPages(mapped)
         cuda_driver.register_host(pages.address, len(pages.pages))
         with self._lock:
             bisect.insort(self._ranges, (pages.address, len(pages.pages)))
             self._pages[pages.address] = pages.pages
         weakref.finalize(pages, self._expire, pages.address).atexit = False
-        return np.asarray(pages)[:size].view(dtype).reshape(shape)
+        return np.asarray(pages)
 
     def is_pinned(self, array: NDArray[Any]) -> bool:
-        """Whether all of a C-contiguous array lies in memory of `allocate`."""
+        """Whether all of a C-contiguous array lies in memory of `allocate` or `adopt`."""
         first = array.ctypes.data
         with self._lock:
             k = bisect.bisect_right(self._ranges, (first, math.inf)) - 1

@@ -21,6 +21,7 @@ from augserver.errors import BudgetError, UnavailableError
 from augserver.pipeline.scheduler import Batch, BatchStream, Scheduler, StreamSpec
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.faults import Faults
+from augserver.service.local_delivery import LocalDelivery
 from augserver.service.messages import dataset_message, header_message, volume_message
 from augserver.service.requests import BatchRequest, RequestReader
 from augserver.service.warp_calls import WarpCalls
@@ -30,15 +31,25 @@ from augserver.store import Dataset
 class AugService:
     """Answers calls; thread-safe. `drain` makes it refuse new calls and end the running streams after the batch in flight."""
 
-    def __init__(self, dataset: Dataset, cache: VolumeCache, scheduler: Scheduler, warps: WarpCalls, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        cache: VolumeCache,
+        scheduler: Scheduler,
+        warps: WarpCalls,
+        local: LocalDelivery,
+        config: ServerConfig,
+    ) -> None:
         self._dataset = dataset
         self._cache = cache
         self._scheduler = scheduler
-        self._warps = warps
+        self.warps = warps
         self._max_streams = config.streams.max_streams
         self._reader = RequestReader(dataset, config.limits)
         self._faults = Faults(dataset.path)
+        self._local = local
         self._description = dataset_message(dataset)
+        self._description.local_socket = local.path
         self._calls = threading.Condition()
         self._streams = 0
         self._running = 0
@@ -68,10 +79,16 @@ class AugService:
         """StreamBatches: batches in order, each in parts or by sample."""
         with self._faults.mapped(context), self._call(stream=True):
             checked = self._reader.read_stream(request)
-            with self._open(checked.spec, context) as stream:
+            peer = self._local.find_peer(request)
+            with self._open(checked.spec, context, leases=request.local.leases) as stream:
+                if peer is not None:
+                    self._local.hand_over(peer, stream)
                 while (batch := stream.next_batch()) is not None:
-                    with batch:
-                        yield from self._encode(checked, batch)
+                    if peer is not None:
+                        yield self._local.refer(peer, batch, self._header(batch))
+                    else:
+                        with batch:
+                            yield from self._encode(checked, batch)
                     if batch.step + 1 < checked.spec.stop:
                         self._check_draining()
 
@@ -88,13 +105,13 @@ class AugService:
     def warp(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
         """Warp: the caller's volumes in, results out, in order."""
         with self._faults.mapped(context), self._call(stream=True):
-            yield from self._warps.serve(messages, context)
+            yield from self.warps.serve(messages, context)
 
     def drain(self) -> None:
         """Refuse new calls from now on and end each running stream after the batch, or the items, that it is sending."""
         with self._calls:
             self._draining = True
-        self._warps.drain()
+        self.warps.drain()
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no call is running; False if that took longer than `timeout_s`."""
@@ -132,17 +149,20 @@ class AugService:
             raise UnavailableError("the server is draining; connect to another one, or to this one when it is back, and resume by step")
 
     @contextmanager
-    def _open(self, spec: StreamSpec, context: Any) -> Iterator[BatchStream]:
+    def _open(self, spec: StreamSpec, context: Any, *, leases: int = 0) -> Iterator[BatchStream]:
         """A stream that ends with its call, however that ends: a client that dies must not leave a handler waiting."""
         self._cache.require_fit(self._dataset.volumes)
-        with self._scheduler.open(spec) as stream:
+        with self._scheduler.open(spec, leases=leases) as stream:
             if not context.add_callback(stream.close):
                 raise UnavailableError("the call ended before its first batch")
             yield stream
 
     def _encode(self, request: BatchRequest, batch: Batch) -> Iterator[bytes]:
-        header = header_message(batch.image, batch.label, batch.params, self._dataset.fingerprint).SerializeToString()
+        header = self._header(batch).SerializeToString()
         return encode_payload(batch.step, header, _bytes_of(batch.image), _bytes_of(batch.label), request.split(len(batch.params)))
+
+    def _header(self, batch: Batch) -> pb.BatchHeader:
+        return header_message(batch.image, batch.label, batch.params, self._dataset.fingerprint)
 
 
 def _bytes_of(array: NDArray[Any] | None) -> Any:

@@ -7,6 +7,7 @@ stop    the rest is cancelled; threads, sockets and memory are gone when `stop` 
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +26,7 @@ from augserver.pipeline.scheduler import Scheduler
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.address import Address, parse_address, require_closed, require_free
 from augserver.service.aug_service import AugService
+from augserver.service.local_delivery import LocalDelivery, open_local_delivery
 from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
 
@@ -52,16 +54,26 @@ class Server:
         if not dataset.volumes:
             raise StateError(f"dataset {dataset.path} holds no volumes; add some with `augserver ingest SRC --out {dataset.path.name}`")
         self._backend = backend
-        self.cache = VolumeCache(dataset.info, dataset.read, config.cache.max_bytes or read_available_bytes() // 2)
+        read = functools.partial(dataset.read, allocate=backend.allocate)  # where it goes up to a GPU from without a copy between
+        self.cache = VolumeCache(dataset.info, read, config.cache.max_bytes or read_available_bytes() // 2)
         self.cache.require_fit(dataset.volumes)
-        self.slots = SlotPool(config.streams.max_slot_bytes, lambda size: backend.allocate((size,), np.uint8))
-        self.scheduler = Scheduler(backend, self.cache, self.slots, look_ahead=config.streams.look_ahead, workers=config.streams.workers)
-        self.service = AugService(dataset, self.cache, self.scheduler, WarpCalls(backend, config), config)
-        self._health = health.HealthServicer()
-        self._grpc = self._make_grpc(config)
+        self.slots = SlotPool(
+            config.streams.max_slot_bytes,
+            lambda size: backend.allocate((size,), np.uint8),
+            share=lambda pages: backend.share(pages),
+            max_ring_bytes=config.streams.max_stream_bytes,
+        )
+        workers = config.streams.workers or backend.concurrency + 1  # one more: it waits for a decode while the others compute
+        self.scheduler = Scheduler(backend, self.cache, self.slots, look_ahead=config.streams.look_ahead or workers, workers=workers)
+        self._local = LocalDelivery(None)
         try:
+            self._local = open_local_delivery(config.local, config.streams.max_streams)
+            self.service = AugService(dataset, self.cache, self.scheduler, WarpCalls(backend, config), self._local, config)
+            self._health = health.HealthServicer()
+            self._grpc = self._make_grpc(config)
             self.port = _bind(self._grpc, address)
         except BaseException:
+            self._local.close()
             self.scheduler.close()
             raise
         self.address = Address(address.host, self.port)
@@ -84,6 +96,7 @@ class Server:
         self.service.wait_idle(_FORCED_STOP_S)
         self._grpc.stop(grace=None).wait()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._local.close()  # clients see the end of their call before that of their socket
         self._backend.close()
 
     def _make_grpc(self, config: ServerConfig) -> Any:
