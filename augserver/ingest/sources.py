@@ -105,7 +105,7 @@ def split_suffix(path: Path) -> tuple[str, str]:
 
 
 def find_sources(paths: Iterable[Path]) -> Found:
-    """Look for scans in files and, recursively, folders; hidden files and folders, and datasets (.zarr), are left out.
+    """Look for scans in files and, recursively, folders; hidden files and folders, datasets (.zarr) and linked folders are left out.
 
     Raises:
         NotFoundError: a path does not exist.
@@ -118,7 +118,7 @@ def find_sources(paths: Iterable[Path]) -> Found:
         whole = Path(os.path.abspath(path))  # without "..", so that places can be compared
         root = whole if whole.is_dir() else whole.parent
         folders: dict[Path, list[Path]] = defaultdict(list)
-        for file in _files_below(whole):
+        for file in _files_below(whole, skipped):
             if split_suffix(file)[1]:
                 sources.setdefault(file, [_file_source(file, root)])
             elif not os.access(file, os.R_OK):
@@ -141,14 +141,19 @@ def source_digest(files: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
-def _files_below(path: Path) -> list[Path]:
+def _files_below(path: Path, skipped: dict[str, int]) -> list[Path]:
+    """The files of a folder and those below it, sorted; links to folders (they may run in circles) and to nothing are only counted."""
     if path.is_file():
         return [path]
-    return sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") or part.endswith(".zarr") for part in file.relative_to(path).parts)
-    )
+    files = []
+    for file in path.rglob("*"):
+        if any(part.startswith(".") or part.endswith(".zarr") for part in file.relative_to(path).parts):
+            continue
+        if file.is_file():
+            files.append(file)
+        elif file.is_symlink():
+            skipped["link to a folder" if file.is_dir() else "broken link"] += 1
+    return sorted(files)
 
 
 def _file_source(file: Path, root: Path) -> Source:

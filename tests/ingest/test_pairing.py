@@ -72,6 +72,17 @@ def test_search_finds_scans_at_any_depth_in_order_and_counts_the_rest(tree: Path
         find_sources([tree / "absent"])
 
 
+def test_links_to_files_are_followed_and_those_to_folders_or_nothing_are_reported(tree: Path) -> None:
+    (tree / "file.nii.gz").symlink_to(tree / "imagesTr/a.nii.gz")
+    (tree / "more").symlink_to(tree / "imagesTr", target_is_directory=True)
+    (tree / "gone.nii.gz").symlink_to(tree / "absent.nii.gz")
+    found = find_sources([tree])
+    assert [source.path.name for source in found.sources if source.path.is_symlink()] == ["file.nii.gz"]
+    assert len(found.sources) == 7
+    assert found.skipped == {".txt": 1, "link to a folder": 1, "broken link": 1}
+    assert len(find_sources([tree / "more"]).sources) == 2  # named by the user
+
+
 @pytest.mark.parametrize(
     ("labels", "scans", "with_label"),
     [
