@@ -294,6 +294,24 @@ def test_close_from_another_thread_wakes_a_waiting_reader(running):
         leave.set()
 
 
+def test_close_while_the_receiver_starts_wakes_the_reader_too(running, monkeypatch):
+    running.servicer.refuse = lambda request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+    with augclient.connect(running.address) as server:
+        stream = server.stream(RECIPE, patch=PATCH, batch_size=4)
+        start = stream._start
+
+        def start_late():
+            receiver = start()
+            closer = threading.Thread(target=stream.close)  # next() has not stored the receiver yet
+            closer.start()
+            closer.join()
+            return receiver
+
+        monkeypatch.setattr(stream, "_start", start_late)
+        with pytest.raises(errors.StateError, match="closed"):
+            next(stream)
+
+
 def test_slow_reader_holds_the_server_back(running):
     running.servicer.part_bytes = 1 << 20
     with augclient.connect(running.address) as server:

@@ -78,6 +78,8 @@ class Stream(Iterator[Batch]):
             raise StateError(f"the stream is closed, at batch {self._step}; server.stream(..., state=stream.state_dict()) goes on")
         if self._receiver is None:
             self._receiver = self._start()
+            if self._closed:  # by another thread, which saw no receiver yet
+                self._receiver.close()
         try:
             batch = self._receiver.take()
         except Exception:
