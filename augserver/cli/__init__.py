@@ -15,6 +15,7 @@ _COMMANDS = {
     "demo": "See the whole thing work: synthetic torsos, stored, served, streamed, trained on.",
     "info": "What a dataset holds.",
     "ingest": "Read scans into a dataset.",
+    "ray": "Serve a dataset from several servers on a Ray cluster.",
     "serve": "Serve augmented batches of a dataset.",
 }
 
