@@ -80,15 +80,15 @@ class StreamConfig:
     """Batches between the kernel and the clients."""
 
     max_streams: int = 32  # each holds one thread and look_ahead + 1 slots while it lives
-    look_ahead: int = 2  # batches made before the client asks: one ready, one computing, so that the wire never waits for a draw
-    workers: int = 2  # one waits for a decode while the other computes; the kernel's own threads do the work inside a batch
+    look_ahead: int = 0  # batches made before the client asks; 0: as many as workers, so that one stream alone keeps all of them busy
+    workers: int = 0  # batches made at once; 0: what keeps the backend busy and one that waits for a decode: CPU 2, GPU cuda.slots + 1
     max_stream_bytes: int = 3 * GIB  # the slots of one stream: three of the largest batch that limits.max_batch_bytes allows
     max_slot_bytes: int = 4 * GIB  # all slots of all streams: thirty streams of 4 x (160, 120, 120) float32 with labels
 
     def __post_init__(self) -> None:
         _require(1 <= self.max_streams <= 1024, "streams.max_streams", self.max_streams, "1 to 1024")
-        _require(1 <= self.look_ahead <= 64, "streams.look_ahead", self.look_ahead, "1 to 64")
-        _require(1 <= self.workers <= 64, "streams.workers", self.workers, "1 to 64")
+        _require(0 <= self.look_ahead <= 64, "streams.look_ahead", self.look_ahead, "0 to 64")
+        _require(0 <= self.workers <= 64, "streams.workers", self.workers, "0 to 64")
         for name in ("max_stream_bytes", "max_slot_bytes"):
             _require(getattr(self, name) >= MIB, f"streams.{name}", getattr(self, name), f"at least {MIB} bytes")
 

@@ -24,6 +24,7 @@ class Backend(Protocol):
     Attributes:
         name: "cpu" or "cuda".
         description: for people, such as "cpu, 2 threads, x86-64-v4".
+        concurrency: calls of `augment` at once that keep the device busy; more of them gain nothing.
     """
 
     @property
@@ -31,6 +32,9 @@ class Backend(Protocol):
 
     @property
     def description(self) -> str: ...
+
+    @property
+    def concurrency(self) -> int: ...
 
     def augment(
         self,
@@ -54,7 +58,8 @@ class Backend(Protocol):
         """
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """A C-contiguous array, of unspecified content, that `augment` writes to fastest; its memory goes back with its last view."""
+        """A C-contiguous array, of unspecified content, that `augment` writes to, and reads volumes from, fastest; its memory goes
+        back with its last view."""
 
     def share(self, pages: mmap.mmap) -> NDArray[np.uint8]:
         """All bytes of mapped pages, such as shared memory, as an array that `augment` writes to as to one of `allocate`.

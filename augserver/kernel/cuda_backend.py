@@ -81,6 +81,11 @@ class CudaBackend:
         # The queue's threads do not keep a process alive that forgets to close; contexts must still be popped before it ends.
         _open_backends.add(self)
 
+    @property
+    def concurrency(self) -> int:
+        """Batches that fill the slots of every device; batches of fewer samples than there are devices would need more."""
+        return self._config.slots
+
     def augment(
         self,
         volumes: Sequence[Volume],

@@ -39,12 +39,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FifoStatistics:
-    """Numbers of one device's queue: batches ended, those of them that failed, waiting, on the device; its volumes."""
+    """Numbers of one device's queue.
+
+    Attributes:
+        batches: that have ended; `failed` of them with an error.
+        waiting, in_flight: batches before the device, and on it.
+        direct_bytes, staged_bytes: of volumes that went up from pinned memory, and through the staging ring; textures not counted.
+        volumes, textures: on the device.
+    """
 
     batches: int
     failed: int
     waiting: int
     in_flight: int
+    direct_bytes: int
+    staged_bytes: int
     volumes: ResidencyStatistics
     textures: ResidencyStatistics
 
@@ -155,6 +164,8 @@ class CudaFifo:
                 failed=self._failed,
                 waiting=self._waiting,
                 in_flight=self._in_flight,
+                direct_bytes=memory.direct_bytes,
+                staged_bytes=memory.staged_bytes,
                 volumes=memory.volumes.statistics(),
                 textures=memory.textures.statistics(),
             )
@@ -219,6 +230,7 @@ class CudaFifo:
             self._free_expired()
             if isinstance(item, Errand):
                 item.run(self._explain)
+                del item  # with what it made: this thread may wait for long now
                 continue
             slot = self._free.get()
             with self._state:
@@ -234,6 +246,7 @@ class CudaFifo:
                 self._end(slot, self._explain(error))
             else:
                 self._flight.put(slot)
+            del item
 
     def _free_expired(self) -> None:
         if self._lost or not self._keeper:

@@ -68,6 +68,7 @@ class DeviceMemory:
             self._staging.close()
             raise
         self._pinned = pinned
+        self.direct_bytes = self.staged_bytes = 0  # uploaded since the start
         self.volumes = Residency(
             self._arena.size_bytes, "cuda.volume_bytes", size_of=_exact_bytes, load=self._load_voxels, drop=self._drop_voxels
         )
@@ -104,8 +105,10 @@ class DeviceMemory:
 
     def _copy(self, address: int, array: NDArray[Any]) -> None:
         if self._pinned.is_pinned(array):
+            self.direct_bytes += array.nbytes
             cuda.memcpy_htod_async(address, array.reshape(-1).view(np.uint8), self._h2d)
         else:
+            self.staged_bytes += array.nbytes
             self._staging.copy(address, array, self._h2d)
 
     def _drop_voxels(self, place: Place) -> None:

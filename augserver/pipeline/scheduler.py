@@ -283,3 +283,4 @@ class Scheduler:
             with self.lock:
                 self._batches += 1
                 stream.finish(job)
+            del stream, job  # this thread may wait for long now: a closed stream's memory must not wait with it

@@ -31,7 +31,7 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
         ({"kernel": {"threads": 1.5}}, r"kernel\.threads must be of type int, got 1\.5"),
         ({"kernel": {"threads": -1}}, r"kernel\.threads must be 0 to 1024, got -1"),
         ({"kernel": {"backend": "gpu"}}, r"kernel\.backend must be one of auto, cpu, cuda, got 'gpu'"),
-        ({"streams": {"look_ahead": 0}}, r"streams\.look_ahead must be 1 to 64, got 0"),
+        ({"streams": {"look_ahead": 65}}, r"streams\.look_ahead must be 0 to 64, got 65"),
         ({"streams": {"max_slot_bytes": 5}}, r"streams\.max_slot_bytes must be at least"),
         ({"cache": {"max_bytes": -1}}, r"cache\.max_bytes must be 0 or more bytes, got -1"),
         ({"limits": {"max_batch_size": 0}}, r"limits\.max_batch_size must be 1 to 2048, got 0"),

@@ -21,6 +21,7 @@ from world import (
     open_cuda,
     run,
     set_delays,
+    wait_until,
 )
 
 from augserver.errors import AugError, BudgetError, RequestError, StateError
@@ -101,8 +102,7 @@ def a_volume_is_uploaded_once_for_requests_at_the_same_time() -> None:
     volume = make_volume(1)
     batch = Batch([volume, volume], 0)
     threads = start_while_held(gpu, batch, 5)
-    while gpu.statistics()[0].waiting + gpu.statistics()[0].in_flight < 5:
-        pass
+    wait_until(lambda: gpu.statistics()[0].waiting + gpu.statistics()[0].in_flight == 5)
     driver.fake_hold(0)
     for thread in threads:
         thread.join()
@@ -117,8 +117,7 @@ def a_full_queue_blocks_the_submitter() -> None:
     batch = Batch([make_volume(1)], 0)
     threads = start_while_held(gpu, batch, 6)
     # Two in slots; one that the owner holds until a slot is free or that fills the queue's only place; the others are outside.
-    while gpu.statistics()[0].in_flight < 2 or gpu.statistics()[0].waiting < 1:
-        pass
+    wait_until(lambda: (gpu.statistics()[0].in_flight, gpu.statistics()[0].waiting) == (2, 1))
     for thread in threads:
         thread.join(0.05)
     now = gpu.statistics()[0]
@@ -243,14 +242,15 @@ def volumes_in_pinned_memory_go_up_without_a_copy_between(devices: str = "0") ->
         image[...], label[...] = volume.image, volume.label
         image.flags.writeable = label.flags.writeable = False
         volumes.append(replace(volume, image=image, label=label))
-    before = driver.fake_calls(b"cuEventSynchronize")
     batch = Batch(volumes, 3)
     assert batch.wrong_bytes(batch.compute(gpu)) == 0
-    # Only the drainers waited: the staging ring waits for each chunk.
-    assert driver.fake_calls(b"cuEventSynchronize") - before == len(gpu.statistics())
+    pinned_bytes = sum(volume.info.size_bytes for volume in volumes)
+    assert sum(each.direct_bytes for each in gpu.statistics()) == pinned_bytes
+    assert sum(each.staged_bytes for each in gpu.statistics()) == 0
     del batch, volumes, image, label
     other = Batch(plain, 5)
     assert other.wrong_bytes(other.compute(gpu)) == 0
+    assert sum(each.staged_bytes for each in gpu.statistics()) == pinned_bytes
     gpu.close()
     assert_nothing_left()
 

@@ -114,6 +114,13 @@ def open_cuda(*, on_lost: Callable[[Any], None] | None = None, **settings: Any) 
     return open_backend("cuda", cuda=CudaConfig(fatbin=os.environ["FAKE_CUDA_FATBIN"], **sizes), on_lost=on_lost)
 
 
+def wait_until(reached: Callable[[], bool]) -> None:
+    """Return once `reached()` holds, which no event tells of. Lets other threads run meanwhile: a bare loop would hold the GIL."""
+    pause = threading.Event()
+    while not reached():
+        pause.wait(0.001)
+
+
 def in_threads(count: int, work: Callable[[int], None]) -> list[BaseException]:
     """Call work(0), work(1), ... in threads of their own; returns what they raised."""
     raised: list[BaseException] = []
