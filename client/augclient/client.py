@@ -20,7 +20,7 @@ from augclient.recipe import Recipe
 from augclient.stream import Sample, Stream, StreamSpec
 from augclient.stream.assembly import BatchAssembler, read_message
 from augclient.stream.buffers import BufferPool
-from augclient.stream.spec import IMAGE_DTYPES, check_int
+from augclient.stream.spec import IMAGE_DTYPES, check_int, check_seconds
 from augclient.warp import Transform, WarpStream
 from augclient.warp.feed import Feed
 from augclient.wire.array_filler import ArrayFiller
@@ -88,9 +88,7 @@ class Server:
         timeout_s: float = 30.0,
     ) -> None:
         self._address = one_address(address)
-        if not timeout_s > 0:
-            raise RequestError(f"timeout_s: got {timeout_s}; allowed: a number of seconds above 0")
-        self._timeout_s = timeout_s
+        self._timeout_s = check_seconds("timeout_s", timeout_s)
         self._metadata = call_metadata(token)
         self._channel = open_channel(self._address, token=token, tls=tls)
         self._calls = ServiceCalls(self._channel)
@@ -104,7 +102,7 @@ class Server:
     def volume(self, id: str) -> Volume:
         """One whole volume as ingested; NotFoundError names the nearest id."""
         self._check_open()
-        call = self._calls.get_volume(pb.GetVolumeRequest(id=id), metadata=self._metadata)
+        call = self._calls.get_volume(_volume_request(id), metadata=self._metadata)
         try:
             return _receive_volume(id, call)
         except grpc.RpcError as error:
@@ -149,10 +147,8 @@ class Server:
         """
         _check_transport(transport)
         check_int("prefetch", prefetch, 1, 1 << 16)
-        if not reconnect_s >= 0:
-            raise RequestError(f"reconnect_s: got {reconnect_s}; allowed: a number of seconds, 0 or more")
-        if not step_timeout_s > 0:
-            raise RequestError(f"step_timeout_s: got {step_timeout_s}; allowed: a number of seconds above 0")
+        reconnect_s = check_seconds("reconnect_s", reconnect_s, zero=True)
+        step_timeout_s = check_seconds("step_timeout_s", step_timeout_s)
         spec = StreamSpec(
             recipe=recipe,
             patch=_three(patch),
@@ -286,6 +282,14 @@ class Server:
     def _check_open(self) -> None:
         if self._closed:
             raise StateError(f"the connection to {self._address} is closed; connect() again")
+
+
+def _volume_request(id: str) -> pb.GetVolumeRequest:
+    try:
+        id.encode()
+    except (AttributeError, UnicodeEncodeError):  # no text, or one that UTF-8 cannot write
+        raise RequestError(f"id: got {id!r}; allowed: a text, one of dataset().volumes") from None
+    return pb.GetVolumeRequest(id=id)
 
 
 def _receive_volume(id: str, call: Any) -> Volume:

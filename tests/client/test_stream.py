@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import augclient
 import numpy as np
 import pytest
@@ -155,6 +157,8 @@ def test_request_carries_what_was_asked_for(running):
         ({"prefetch": 0}, "prefetch: got 0"),
         ({"reconnect_s": -1}, "reconnect_s"),
         ({"reconnect_s": float("nan")}, "reconnect_s"),
+        ({"reconnect_s": "5"}, "reconnect_s: got '5'; allowed: a number of seconds, 0 or more"),
+        ({"step_timeout_s": 0}, "step_timeout_s: got 0; allowed: a number of seconds above 0"),
         ({"recipe": {"noise": {}}}, "recipe: got dict"),
     ],
 )
@@ -163,6 +167,37 @@ def test_bad_arguments_are_named_before_any_call(running, arguments, words):
         with pytest.raises(errors.RequestError, match=words):
             server.stream(**{"recipe": RECIPE, "patch": PATCH, "batch_size": 4, **arguments})
         assert running.servicer.requests == []
+
+
+@pytest.mark.parametrize("id", [None, 3, b"case_1", "\ud800"])
+def test_what_is_no_text_is_no_volume_id(running, id):
+    with augclient.connect(running.address) as server, pytest.raises(errors.RequestError, match="id: got"):
+        server.volume(id)
+
+
+def test_infinite_time_is_not_over_at_once(running):
+    with augclient.connect(running.address, timeout_s=float("inf")) as server:
+        assert server.dataset().volumes
+        stream = server.stream(RECIPE, patch=PATCH, batch_size=4, reconnect_s=float("inf"), step_timeout_s=float("inf"))
+        assert next(stream).step == 0
+
+
+@pytest.mark.parametrize("timeout_s", ["3", None, 0, float("nan")])
+def test_a_timeout_that_is_none_is_refused(running, timeout_s):
+    with pytest.raises(errors.RequestError, match="timeout_s: got"):
+        augclient.connect(running.address, timeout_s=timeout_s)
+
+
+def test_a_listener_that_never_answers_is_told_apart_from_none():
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(errors.DeadlineError, match="did not answer in timeout_s"):
+        augclient.connect(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.3)
+
+
+def test_a_token_whose_step_no_request_can_carry_is_a_state_error(running):
+    with augclient.connect(running.address) as server:
+        token = server.stream(RECIPE, patch=PATCH, batch_size=4).state_dict()
+        with pytest.raises(errors.StateError, match="outside this stream"):
+            server.stream(RECIPE, patch=PATCH, batch_size=4, state={**token, "step": 1 << 64})
 
 
 @pytest.mark.parametrize("address", ["", "  ", [], ["a:1", "b:2"], [7]])

@@ -6,9 +6,11 @@ patch, batch_size and image_dtype: a token is of one space and fits no other. ra
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from augclient.errors import RequestError, StateError
@@ -21,6 +23,7 @@ IMAGE_DTYPES = {"float32": pb.FLOAT32, "float16": pb.FLOAT16, "uint8": pb.UINT8}
 
 _UINT32 = (1 << 32) - 1
 _UINT64 = (1 << 64) - 1
+_MAX_SECONDS = 1e9  # thirty years stand for ever; gRPC takes an infinite deadline for one that is over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +125,7 @@ class StreamSpec:
                     f"state: it is of a stream with {name} {theirs[name]!r}, this one has {ours!r};"
                     " ask for the same stream, or leave the state out to start another"
                 )
-        if step < self.start or (self.stop is not None and step > self.stop):
+        if not self.start <= step <= (_UINT64 if self.stop is None else self.stop):
             raise StateError(f"state: next step {step} is outside this stream's steps [{self.start}, {self.stop}]; change start or steps")
         return step
 
@@ -146,3 +149,11 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
     if not low <= number <= high:
         raise RequestError(f"{name}: got {number}; allowed: {low} to {high}")
     return number
+
+
+def check_seconds(name: str, value: Any, *, zero: bool = False) -> float:
+    """`value` as seconds above 0, or from 0 if `zero`; infinity becomes thirty years; RequestError otherwise."""
+    seconds = float(value) if isinstance(value, Real) else math.nan
+    if not (seconds > 0 or (zero and seconds == 0)):
+        raise RequestError(f"{name}: got {value!r}; allowed: a number of seconds{', 0 or more' if zero else ' above 0'}")
+    return min(seconds, _MAX_SECONDS)

@@ -57,4 +57,6 @@ def error_from_rpc(error: grpc.RpcError, address: str) -> AugError:
     message = f"{address}: {error.details() or 'no details'} ({code.name})"
     if cls is errors.UnavailableError:
         message += "; is `augserver serve` running there, and is the address right?"
+    elif cls is errors.DeadlineError:
+        message += "; something listens there but did not answer in timeout_s: is it `augserver serve`, and is it overloaded?"
     return cls(message)
