@@ -18,6 +18,8 @@ from augserver.kernel import open_backend
 from augserver.service.server import Server
 from augserver.store import Dataset
 
+_RESTART_PAUSE_S = 1.0  # Ray itself restarts at once
+
 
 class Replica:
     """Serves a dataset from the moment it is made until `stop`; for an actor with several threads.
@@ -80,6 +82,3 @@ def _end_lost() -> None:
 
     time.sleep(_RESTART_PAUSE_S)
     os._exit(EXIT_DEVICE_LOST)
-
-
-_RESTART_PAUSE_S = 1.0  # Ray itself restarts at once
