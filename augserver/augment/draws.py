@@ -107,6 +107,7 @@ def draw_sample(
         occlusion=_draw_occlusion(recipe.occlude, patch[0], unit, raw) if recipe.occlude else None,
         occlusion_label=recipe.occlude.label if recipe.occlude else 0,
         keep_labels=recipe.keep_labels,
+        sampler=recipe.sampler,
     )
 
 

@@ -21,7 +21,7 @@ from augserver.errors import RecipeError
 T = TypeVar("T")
 
 CROP_MODES = ("center", "uniform", "valid", "foreground")
-SAMPLERS = ("exact",)
+SAMPLERS = ("exact", "texture")  # whether the backend has the second is for the server to say
 DEFAULT_FILL = {"ct": -1000.0, "mr": 0.0}
 
 MAX_PATCHES_PER_VOLUME = 65_536
@@ -67,6 +67,7 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
         keep_labels=_keep_labels(recipe_pb.labels.keep, classes) if recipe_pb.HasField("labels") else None,
         fill=_within("output.fill", fill, -MAX_INTENSITY, MAX_INTENSITY),
         spacing_mm=_numbers("output.spacing_mm", output.spacing_mm, MIN_SPACING_MM, MAX_SPACING_MM),
+        sampler=output.sampler or SAMPLERS[0],
     )
 
 

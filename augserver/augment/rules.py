@@ -66,6 +66,7 @@ class CompiledRecipe:
         keep_labels: label ids that survive; None: all.
         fill: value outside the volume, in its unit.
         spacing_mm: zyx of the patch; None: the volume's own.
+        sampler: "exact", or "texture", which only a GPU has.
     """
 
     crop: CropRule
@@ -79,6 +80,7 @@ class CompiledRecipe:
     keep_labels: frozenset[int] | None
     fill: float
     spacing_mm: tuple[float, float, float] | None
+    sampler: str = "exact"
 
 
 def _largest(axes: Axes | None) -> float:

@@ -24,6 +24,7 @@ class Backend(Protocol):
     Attributes:
         name: "cpu" or "cuda".
         description: for people, such as "cpu, 2 threads, x86-64-v4".
+        samplers: that SampleParams.sampler may name.
         concurrency: calls of `augment` at once that keep the device busy; more of them gain nothing.
     """
 
@@ -32,6 +33,9 @@ class Backend(Protocol):
 
     @property
     def description(self) -> str: ...
+
+    @property
+    def samplers(self) -> tuple[str, ...]: ...
 
     @property
     def concurrency(self) -> int: ...

@@ -39,6 +39,7 @@ class CpuBackend:
     """
 
     name = "cpu"
+    samplers = ("exact",)
     concurrency = 1  # the threads share each batch
 
     def __init__(self, *, threads: int | None = None, isa: str | None = None) -> None:

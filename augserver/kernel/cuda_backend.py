@@ -20,7 +20,7 @@ from augserver.augment.sample import SampleParams
 from augserver.config import CudaConfig
 from augserver.errors import BackendError, RequestError, UnavailableError
 from augserver.kernel import fatbin
-from augserver.kernel.batch import PackedBatch, pack_batch
+from augserver.kernel.batch import SAMPLERS, PackedBatch, pack_batch
 from augserver.volume import Volume
 
 try:
@@ -55,6 +55,7 @@ class CudaBackend:
     """
 
     name = "cuda"
+    samplers = SAMPLERS
 
     def __init__(self, config: CudaConfig | None = None, *, on_lost: Callable[[UnavailableError], None] | None = None) -> None:
         self._config = config or CudaConfig()

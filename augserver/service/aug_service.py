@@ -7,7 +7,7 @@ message at a time from a handler, so a client that does not read stops its own h
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,13 +39,15 @@ class AugService:
         warps: WarpCalls,
         local: LocalDelivery,
         config: ServerConfig,
+        *,
+        samplers: Sequence[str],
     ) -> None:
         self._dataset = dataset
         self._cache = cache
         self._scheduler = scheduler
         self.warps = warps
         self._max_streams = config.streams.max_streams
-        self._reader = RequestReader(dataset, config.limits)
+        self._reader = RequestReader(dataset, config.limits, samplers)
         self._faults = Faults(dataset.path)
         self._local = local
         self._description = dataset_message(dataset)

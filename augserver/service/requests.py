@@ -44,10 +44,11 @@ class BatchRequest:
 
 
 class RequestReader:
-    """Checks requests against one dataset and the server's limits."""
+    """Checks requests against one dataset, the server's limits, and the samplers that its backend has."""
 
-    def __init__(self, dataset: Dataset, limits: LimitConfig) -> None:
+    def __init__(self, dataset: Dataset, limits: LimitConfig, samplers: Sequence[str]) -> None:
         self._dataset = dataset
+        self._samplers = samplers
         self._limits = limits
         self._infos = {id_: dataset.info(id_) for id_ in dataset.volumes}
 
@@ -126,6 +127,11 @@ class RequestReader:
                 "ask for a smaller patch, or raise the limit"
             )
         compiled = compile_recipe(recipe, modality=self._dataset.modality, classes=self._dataset.classes)
+        if compiled.sampler not in self._samplers:
+            raise RecipeError(
+                f"output.sampler: got {compiled.sampler!r}, and this server's backend has {', '.join(map(repr, self._samplers))}; "
+                "leave it out, or serve with --backend cuda"
+            )
         return Plan(self._infos, compiled, patch, seed, max_patch_voxels=limit)
 
     def _layout(self, recipe: pb.Recipe, patch: tuple[int, int, int], image_dtype: int, count: int) -> BatchLayout:

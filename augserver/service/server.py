@@ -68,7 +68,9 @@ class Server:
         self._local = LocalDelivery(None)
         try:
             self._local = open_local_delivery(config.local, config.streams.max_streams)
-            self.service = AugService(dataset, self.cache, self.scheduler, WarpCalls(backend, config), self._local, config)
+            self.service = AugService(
+                dataset, self.cache, self.scheduler, WarpCalls(backend, config), self._local, config, samplers=backend.samplers
+            )
             self._health = health.HealthServicer()
             self._grpc = self._make_grpc(config)
             self.port = _bind(self._grpc, address)

@@ -202,3 +202,9 @@ def test_fill_defaults_to_the_modalitys_air(compiled: Compile, info: VolumeInfo)
     assert draw(compiled("ct"), info, 0).fill == -1000.0
     assert draw(compiled("mr"), info, 0).fill == 0.0
     assert draw(compiled("mr", output={"fill": 7}), info, 0).fill == 7.0
+
+
+def test_the_sampler_of_the_recipe_is_that_of_every_sample_and_changes_nothing_else(compiled: Compile, info: VolumeInfo) -> None:
+    exact, texture = (draw(compiled(**FULL, output=output), info, 5) for output in ({}, {"sampler": "texture"}))
+    assert (exact.sampler, texture.sampler) == ("exact", "texture")
+    assert (exact.noise_key, exact.window, exact.affine.tobytes()) == (texture.noise_key, texture.window, texture.affine.tobytes())

@@ -187,3 +187,11 @@ def test_a_server_that_cannot_work_does_not_start(dataset: Any, running: Any) ->
         with pytest.raises(kind, match=message):
             Server(dataset, backend, parse_config({"listen": {"address": "127.0.0.1:0"}} | sections))
         backend.close()
+
+
+def test_a_sampler_that_the_backend_lacks_is_refused_before_any_work(running: Any) -> None:
+    """The CPU has no filtering units; the recipe itself is one that another server takes."""
+    request = stream(recipe=pb.Recipe(output=pb.Recipe.Output(sampler="texture")))
+    status, kind, message = refusal(lambda: running.stub.StreamBatches(request))
+    assert (status, kind) == (grpc.StatusCode.INVALID_ARGUMENT, "RecipeError")
+    assert message == ("output.sampler: got 'texture', and this server's backend has 'exact'; leave it out, or serve with --backend cuda")
