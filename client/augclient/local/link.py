@@ -12,7 +12,6 @@ import contextlib
 import mmap
 import os
 import socket
-import struct
 import threading
 import weakref
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from augclient.errors import AuthError, DeadlineError, StateError, UnavailableError, WireError
+from augclient.errors import DeadlineError, StateError, UnavailableError, WireError
 from augclient.local.protocol import ALIGNMENT, MAX_PACKET, SEALS, decode_hello, decode_ring, encode_release
 
 _MAX_PATH = 107  # bytes of sun_path, without its final zero
@@ -38,9 +37,9 @@ def open_link(path: str, *, writable: bool = False, timeout_s: float = 5.0) -> R
     Raises:
         StateError: there is no such socket here, or it may not be used; the message is the reason to give.
         UnavailableError: nobody listens there (any more). DeadlineError: no answer in time.
-        AuthError: it belongs to another user. WireError: what answers is no augserver.
+        WireError: what answers is no augserver, or one of another release.
     """
-    if not hasattr(os, "memfd_create") or not hasattr(socket, "SO_PEERCRED"):
+    if not hasattr(os, "memfd_create"):
         raise StateError("shared memory needs Linux")
     if len(os.fsencode(path)) > _MAX_PATH:
         raise StateError(f"the path {path} is longer than the {_MAX_PATH} bytes of a Unix socket's")
@@ -48,7 +47,6 @@ def open_link(path: str, *, writable: bool = False, timeout_s: float = 5.0) -> R
     try:
         connection.settimeout(timeout_s)
         connection.connect(path)
-        _check_owner(connection, path)
         packet = connection.recv(MAX_PACKET)
         if not packet:
             raise UnavailableError(f"the server closed {path} at once: it takes no more clients, or not this user")
@@ -88,6 +86,7 @@ class RingLink:
         self._timeout_s = timeout_s
         self._pages: mmap.mmap | None = None
         self._held: set[int] = set()
+        self._stopped = False
         self._returned = threading.Condition()  # re-entrant: a garbage collection under it may end a lease
         _open_links.add(self)
 
@@ -125,9 +124,15 @@ class RingLink:
             return len(self._held)
 
     def wait_below(self, leases: int, timeout_s: float) -> bool:
-        """Wait until fewer than `leases` are held; False if that took longer than `timeout_s`."""
+        """Wait until fewer than `leases` are held, or until stop_waiting(); False if that took longer than `timeout_s`."""
         with self._returned:
-            return self._returned.wait_for(lambda: len(self._held) < leases, timeout_s)
+            return self._returned.wait_for(lambda: len(self._held) < leases or self._stopped, timeout_s)
+
+    def stop_waiting(self) -> None:
+        """End wait_below() now and from now on."""
+        with self._returned:
+            self._stopped = True
+            self._returned.notify_all()
 
     def view(self, lease: int, stretches: tuple[tuple[int, int], ...]) -> list[NDArray[np.uint8]]:
         """Arrays on one slot.
@@ -223,13 +228,6 @@ def _map(descriptor: int, size_bytes: int, *, writable: bool) -> mmap.mmap:
     if writable:
         return mmap.mmap(descriptor, size_bytes, access=mmap.ACCESS_COPY)
     return mmap.mmap(descriptor, size_bytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
-
-
-def _check_owner(connection: socket.socket, path: str) -> None:
-    """Refuse to read memory that another user wrote, who may have put a socket where ours is expected."""
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    if uid not in (os.geteuid(), 0):
-        raise AuthError(f"the socket {path} belongs to user {uid}, not to {os.geteuid()} or root")
 
 
 def _close_in_child() -> None:

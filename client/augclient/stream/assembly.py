@@ -8,23 +8,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from augclient.errors import WireError
 from augclient.stream.batch import Batch, samples_from_proto
 from augclient.stream.buffers import BufferPool
 from augclient.stream.form import BatchForm
+from augclient.stream.road import Road
 from augclient.wire.array_filler import ArrayFiller
-from augclient.wire.parts import decode_part
+from augclient.wire.parts import Part, decode_part
 from augclient.wire.v1 import augserver_pb2 as pb
 
 
 class BatchAssembler:
-    """Turns encoded BatchParts into batches of the expected form, on reused buffers."""
+    """Turns encoded BatchParts into batches of the expected form, on reused buffers or in shared memory.
 
-    def __init__(self, form: BatchForm, pool: BufferPool) -> None:
+    Args:
+        road: knows the shared memory; None where there is none.
+    """
+
+    def __init__(self, form: BatchForm, pool: BufferPool, road: Road | None = None) -> None:
         self._form = form
         self._pool = pool
+        self._road = road
         self._open: tuple[Batch, ArrayFiller] | None = None
 
     def reset(self) -> None:
@@ -42,6 +49,8 @@ class BatchAssembler:
         part = decode_part(data)
         if part.step != step:
             raise WireError(f"a part of batch {part.step} came where batch {step} was due")
+        if part.slot is not None:
+            return self._refer(part, part.slot)
         if part.header is not None:
             if self._open is not None:
                 raise WireError(f"batch {step}: a second header; only the first part of a batch has one")
@@ -54,6 +63,25 @@ class BatchAssembler:
             return None
         self._open = None
         return batch
+
+    def _refer(self, part: Part, data: memoryview) -> Batch:
+        """A batch that lies in shared memory, where the SlotRef `data` says."""
+        step = part.step
+        if self._road is None or self._open is not None or part.header is None or not part.last or part.image or part.label:
+            raise WireError(f"batch {step}: a part with a slot must be a batch's only one, with a header and without bytes, when asked for")
+        header = read_message(pb.BatchHeader, part.header)
+        self._form.check(step, header, samples=self._form.samples)
+        channels, has_label = header.image_shape[1], bool(header.label_shape)
+        slot = read_message(pb.SlotRef, data)
+        image, label, crowded = self._road.view(slot, *self._form.sizes(channels=channels, has_label=has_label))
+        memory = self._form.shape_memory(image, label, channels=channels)
+        if crowded:
+            own = self._form.take_memory(self._pool, channels=channels, has_label=has_label)
+            np.copyto(own.image, memory.image)
+            if own.label is not None and memory.label is not None:
+                np.copyto(own.label, memory.label)
+            memory = own
+        return Batch(step, memory.image, memory.label, samples_from_proto(header.samples))
 
     def _start(self, step: int, data: memoryview) -> tuple[Batch, ArrayFiller]:
         header = read_message(pb.BatchHeader, data)

@@ -58,7 +58,7 @@ class Batch:
 
     @property
     def image(self) -> NDArray[Any]:
-        """float32, float16 or uint8 (N, C, Z, Y, X), 64-byte aligned, writable."""
+        """float32, float16 or uint8 (N, C, Z, Y, X), 64-byte aligned; read-only in shared memory unless stream(writable=True)."""
         return self._held()
 
     @property

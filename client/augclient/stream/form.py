@@ -66,15 +66,22 @@ class BatchForm:
 
     def take_memory(self, pool: BufferPool, *, channels: int, has_label: bool) -> BatchMemory:
         """Memory for a whole batch; BudgetError where there is none."""
-        dtype = np.dtype(self.image_dtype).newbyteorder("<")
-        image_shape = (self.samples, channels, *self.patch)
-        label_shape = (self.samples, *self.patch)
-        image_bytes = math.prod(image_shape) * dtype.itemsize
+        image_bytes, label_bytes = self.sizes(channels=channels, has_label=has_label)
         label_at = -(-image_bytes // ALIGNMENT) * ALIGNMENT
-        size = label_at + (math.prod(label_shape) if has_label else 0)
+        size = label_at + label_bytes
         try:
             buffer = pool.take(size)
         except MemoryError:
             raise BudgetError(f"no memory for a batch of {size / 1e6:.0f} MB; lower batch_size, patch or prefetch") from None
-        image, label = buffer[:image_bytes], buffer[label_at:] if has_label else None
-        return BatchMemory(image.view(dtype).reshape(image_shape), None if label is None else label.reshape(label_shape), image, label)
+        return self.shape_memory(buffer[:image_bytes], buffer[label_at:] if has_label else None, channels=channels)
+
+    def sizes(self, *, channels: int, has_label: bool) -> tuple[int, int]:
+        """Bytes of a whole batch's image and label; 0 without labels."""
+        voxels = self.samples * math.prod(self.patch)
+        return voxels * channels * np.dtype(self.image_dtype).itemsize, voxels if has_label else 0
+
+    def shape_memory(self, image: NDArray[np.uint8], label: NDArray[np.uint8] | None, *, channels: int) -> BatchMemory:
+        """Flat bytes of `sizes` as the arrays of a batch."""
+        dtype = np.dtype(self.image_dtype).newbyteorder("<")
+        shaped = image.view(dtype).reshape(self.samples, channels, *self.patch)
+        return BatchMemory(shaped, None if label is None else label.reshape(self.samples, *self.patch), image, label)

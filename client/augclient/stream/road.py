@@ -1,0 +1,233 @@
+"""The road of a stream's batches: memory shared with the server where it is on this host, else gRPC; which was taken, and why.
+
+    transport  "auto"   shared memory, and gRPC where that cannot be had: said once in the log, and in Stream.transport_reason
+               "local"  shared memory, or an error
+               "grpc"   gRPC
+
+Asked anew at every call, so a stream that lost its server may go on over another road. A batch in shared memory holds a lease until its
+last array is gone. Whoever holds more of them than there are leases would starve the stream: "auto" copies what comes then into memory
+of its own and counts it (`copied`); "local" waits for a batch to be dropped, and gives up after HELD_WAIT_S.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from augclient.errors import AugError, AuthError, BudgetError, RequestError, StateError, UnavailableError, WireError
+from augclient.local import RingLink, open_link
+from augclient.wire.methods import ServiceCalls
+from augclient.wire.status import named_error
+from augclient.wire.v1 import augserver_pb2 as pb
+
+TRANSPORTS = ("auto", "local", "grpc")
+HELD_WAIT_S = 30.0
+MAX_LEASES = 64  # of the contract
+_TRAINER_LEASES = 4  # beside `prefetch`: the batch in use, the one before it, and two that a tf.data pipeline holds
+
+_log = logging.getLogger("augclient")
+
+
+@dataclass(frozen=True, slots=True)
+class RoadStatistics:
+    """Batches that came in shared memory, those of them that were copied out of it, and leases held now."""
+
+    shared: int
+    copied: int
+    held: int
+
+
+class Road:
+    """Chooses; used by the stream's receiver, read by anyone.
+
+    Args:
+        transport: one of TRANSPORTS.
+        prefetch: batches that the receiver holds.
+        writable: whether the trainer may write to the arrays; see RingLink.
+        timeout_s: for the server's answers on the way to shared memory.
+
+    Attributes:
+        taken: "local" or "grpc"; None before the first call.
+        reason: why it was taken, for people.
+    """
+
+    def __init__(self, transport: str, *, prefetch: int, writable: bool = False, timeout_s: float = 30.0) -> None:
+        if transport not in TRANSPORTS:
+            raise RequestError(f"transport: got {transport!r}; allowed: {', '.join(TRANSPORTS)}")
+        self.transport = transport
+        self.taken: str | None = None
+        self.reason = ""
+        self._ruled_out = ""
+        self._leases = min(prefetch + _TRAINER_LEASES, MAX_LEASES)
+        self._writable = writable
+        self._timeout_s = timeout_s
+        self._link: RingLink | None = None
+        self._shared = self._copied = 0
+
+    def rule_out(self, why: str) -> None:
+        """This stream cannot use shared memory, wherever its server is; RequestError where it must."""
+        if self.transport == "local":
+            raise RequestError(f'transport: got "local"; allowed here: "auto", "grpc", because {why}')
+        if self.transport == "auto":
+            self._ruled_out = why
+            self._take("grpc", f"shared memory cannot be had: {why}")
+
+    def open(self, calls: ServiceCalls, metadata: Any, request: pb.StreamBatchesRequest) -> Any:
+        """Begin the call of a request.
+
+        Returns:
+            An iterator of encoded parts that can be cancelled.
+        Raises:
+            AugError: transport is "local", and shared memory cannot be had. grpc.RpcError: the server does not answer.
+        """
+
+        def begin(link: RingLink | None) -> Any:
+            if link is None:
+                return calls.stream_batches(request, metadata=metadata)
+            local = pb.Local(token=link.token, leases=self._leases)
+            return calls.stream_batches(_with_local(request, local), metadata=metadata)
+
+        self._link = self._find_link(calls, metadata)
+        return begin(None) if self._link is None else _LocalCall(begin, self._link, self._refuse)
+
+    def view(self, slot: pb.SlotRef, image_bytes: int, label_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, bool]:
+        """Where a batch lies.
+
+        Returns:
+            Flat uint8 arrays of image and label (None without one), and whether they must be copied and dropped at once.
+        Raises:
+            WireError: no shared memory was asked for, or the slot is not in it. BudgetError: too many batches are held.
+            grpc.RpcError: the server went away before it handed over the memory.
+        """
+        link = self._link
+        if link is None:
+            raise WireError("a batch came as a slot of shared memory, which was not asked for")
+        try:
+            link.map_ring()
+        except UnavailableError as error:
+            raise _LinkLost(error) from error
+        crowded = link.held >= self._leases
+        if crowded and self.transport == "local":
+            if not link.wait_below(self._leases, HELD_WAIT_S):
+                raise BudgetError(
+                    f"{link.held} batches of this stream are held, as many as have a lease, and none was dropped for {HELD_WAIT_S:g} s; "
+                    'drop or release() batches before you ask for more, copy what you keep, or use transport="auto", which copies'
+                )
+            crowded = False
+        stretches = [(slot.image_offset, image_bytes), *([(slot.label_offset, label_bytes)] if label_bytes else [])]
+        image, *label = link.view(slot.lease, tuple(stretches))
+        self._shared += 1
+        if crowded:
+            if not self._copied:
+                _log.warning("more than %d batches are held: those that come are copied out of shared memory", self._leases)
+            self._copied += 1
+        return image, label[0] if label else None, crowded
+
+    def statistics(self) -> RoadStatistics:
+        """Counters at this moment."""
+        link = self._link
+        return RoadStatistics(self._shared, self._copied, 0 if link is None else link.held)
+
+    def close(self) -> None:
+        """Let go of the connection; it ends with the last batch on it."""
+        self._link = None
+
+    def _find_link(self, calls: ServiceCalls, metadata: Any) -> RingLink | None:
+        """A connection to the server's local socket, or None for gRPC."""
+        if self.transport == "grpc":
+            self._take("grpc", 'transport="grpc" was asked for')
+            return None
+        if self._ruled_out:
+            return None
+        path = calls.get_dataset(pb.GetDatasetRequest(), metadata=metadata, timeout=self._timeout_s).local_socket
+        try:
+            if not path:
+                raise StateError("the server has no local socket: its log says why")
+            link = open_link(path, writable=self._writable)
+        except AugError as error:
+            if self.transport == "local":
+                raise type(error)(f'transport="local": {error}') from error
+            self._take("grpc", f"shared memory cannot be had: {error}")
+            return None
+        self._take("local", f"the server is on this host and shares memory through {path}")
+        return link
+
+    def _refuse(self, error: AugError) -> bool:
+        """The server refused shared memory; whether gRPC may be used instead."""
+        if self.transport == "local":
+            return False
+        self._link = None
+        self._take("grpc", f"the server refused shared memory: {error}")
+        return True
+
+    def _take(self, road: str, reason: str) -> None:
+        if (road, reason) != (self.taken, self.reason):
+            _log.info("batches come over %s: %s", road, reason)
+        self.taken, self.reason = road, reason
+
+
+class _LocalCall:
+    """A call for batches in shared memory. Where the server refuses that before the first one, it may begin again without."""
+
+    def __init__(self, begin: Callable[[RingLink | None], Any], link: RingLink, refuse: Callable[[AugError], bool]) -> None:
+        self._begin = begin
+        self._link = link
+        self._refuse = refuse
+        self._call = begin(link)
+        self._begun = self._cancelled = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            data: bytes = next(self._call)
+        except grpc.RpcError as error:
+            refusal = named_error(error)
+            if self._begun or not isinstance(refusal, AuthError | BudgetError):
+                raise
+            if isinstance(refusal, AuthError) and self._link.is_closed():
+                raise _LinkLost(UnavailableError("the server went away between its socket and the call")) from error
+            if not self._refuse(refusal):
+                raise
+            self._call = self._begin(None)
+            if self._cancelled:
+                self._call.cancel()
+            data = next(self._call)
+        self._begun = True
+        return data
+
+    def cancel(self) -> None:
+        """End the call, from any thread."""
+        self._cancelled = True
+        self._link.stop_waiting()
+        self._call.cancel()
+
+
+class _LinkLost(grpc.RpcError):  # type: ignore[misc]  # grpc has no types
+    """The server went away, as its socket shows: what a lost call is to the receiver."""
+
+    def __init__(self, error: AugError) -> None:
+        super().__init__(str(error))
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return str(self)
+
+    def trailing_metadata(self) -> None:
+        return None
+
+
+def _with_local(request: pb.StreamBatchesRequest, local: pb.Local) -> pb.StreamBatchesRequest:
+    message = pb.StreamBatchesRequest()
+    message.CopyFrom(request)
+    message.local.CopyFrom(local)
+    return message
