@@ -163,16 +163,16 @@ def test_one_sample_equals_itself_inside_a_batch(running: Any) -> None:
         assert message.label == label[index % 4].tobytes()
 
 
-def test_a_cancelled_stream_gives_everything_back_within_a_second(running: Any) -> None:
+def test_a_cancelled_stream_gives_everything_back_within_seconds(running: Any) -> None:
     call = running.stub.StreamBatches(request(steps=10**9))
     next(call)
     assert running.server.service.streams == 1
     call.cancel()
-    begun = time.monotonic()
-    assert running.server.service.wait_idle(1)
+    assert running.server.service.wait_idle(10)
     assert running.server.scheduler.statistics().streams == 0
+    deadline = time.monotonic() + 10
     while running.server.slots.statistics().reserved_bytes:  # of the batch that a worker had in hand
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() < deadline
 
 
 def test_a_client_that_does_not_read_stops_its_own_stream_alone(running: Any) -> None:
