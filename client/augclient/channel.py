@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,26 +31,19 @@ class TlsConfig:
             raise ConfigError(f"tls: got cert {self.cert!s} and key {self.key!s}; allowed: both or none")
 
 
-def one_address(address: str | Sequence[str]) -> str:
-    """The address to use; ConfigError where there is none or more than one."""
-    addresses = [address] if isinstance(address, str) else list(address)
-    if len(addresses) != 1 or not isinstance(addresses[0], str) or not addresses[0].strip():
-        raise ConfigError(
-            f'address: got {address!r}; allowed: one address such as "127.0.0.1:50051" (several servers are not supported yet)'
-        )
-    return addresses[0].strip()
-
-
-def open_channel(address: str, *, token: str | None, tls: TlsConfig | bool | None) -> grpc.Channel:
+def open_channel(address: str, *, token: str | None, tls: TlsConfig | bool | None, tls_name: str | None = None) -> grpc.Channel:
     """A channel to `address`; returns before it is connected.
 
     Args:
         token: goes with every call as "authorization: Bearer"; needs TLS unless the address is loopback.
         tls: True trusts the system's certificates; None or False: no encryption.
+        tls_name: what the server's certificate must be for; None: the address.
     Raises:
         ConfigError: a token without TLS. NotFoundError: a PEM file that is not there.
     """
-    options = client_options()
+    options: list[tuple[str, int | str]] = [*client_options()]
+    if tls_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls_name))
     if not tls:
         if token is not None and not address.startswith(_LOOPBACK):
             raise ConfigError(f"token: it would travel unencrypted to {address}; pass tls=True or tls=TlsConfig(ca=...)")

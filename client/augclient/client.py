@@ -1,35 +1,35 @@
-"""Connect to a server; ask for its dataset, volumes, streams and samples."""
+"""Connect to a server or several; ask for their dataset, volumes, streams and samples."""
 
 from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from augclient.channel import TlsConfig, call_metadata, one_address, open_channel
+from augclient.channel import TlsConfig
 from augclient.dataset import Dataset, Volume, dataset_from_proto, info_from_proto
 from augclient.errors import BudgetError, RequestError, StateError, WireError
+from augclient.fleet import Fleet
 from augclient.recipe import Recipe
 from augclient.stream import Sample, Stream, StreamSpec
 from augclient.stream.assembly import BatchAssembler, read_message
 from augclient.stream.buffers import BufferPool
+from augclient.stream.receiver import Receiver
+from augclient.stream.road import Road
 from augclient.stream.spec import IMAGE_DTYPES, check_int, check_seconds
+from augclient.stream.stream import Receiving
 from augclient.warp import Transform, WarpStream
 from augclient.warp.feed import Feed
 from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.methods import ServiceCalls
 from augclient.wire.parts import decode_part
-from augclient.wire.status import error_from_rpc
 from augclient.wire.v1 import augserver_pb2 as pb
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,10 +54,14 @@ def connect(
     tls: TlsConfig | bool | None = None,
     timeout_s: float = 30.0,
 ) -> Server:
-    """Connect to a server and make sure that it answers.
+    """Connect to a server, or to several of one dataset, and make sure that one answers.
+
+    Several servers share the work of every stream: each computes the samples of the volumes that fall to it. Results are the same bytes.
+    A server that is away joins when it answers; servers that name others (`augserver serve --devices`) bring those along.
 
     Args:
-        address: "host:port", "dns:///name:port" or "unix:path"; a list of one is taken too.
+        address: "host:port" or "unix:path"; a list of such; "dns:///name:port" for all servers behind a name, asked for again while
+            streams run.
         token: secret that the server was started with; needs TLS unless the address is loopback.
         tls: True, or a TlsConfig naming PEM files; None: no encryption.
         timeout_s: for calls with one answer (connect, dataset, sample); streams have none, they notice a dead peer by keepalive
@@ -65,7 +69,8 @@ def connect(
     Returns:
         A Server; close() it, or use it in a `with` statement.
     Raises:
-        UnavailableError: nothing answers there. AuthError: the token is wrong. ConfigError: an argument that is not allowed.
+        UnavailableError: nothing answers there. StateError: servers hold different datasets. AuthError: the token is wrong.
+        ConfigError: an argument that is not allowed.
     """
     server = Server(address, token=token, tls=tls, timeout_s=timeout_s)
     try:
@@ -87,28 +92,30 @@ class Server:
         tls: TlsConfig | bool | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self._address = one_address(address)
-        self._timeout_s = check_seconds("timeout_s", timeout_s)
-        self._metadata = call_metadata(token)
-        self._channel = open_channel(self._address, token=token, tls=tls)
-        self._calls = ServiceCalls(self._channel)
+        self._timeout_s = timeout_s = check_seconds("timeout_s", timeout_s)
+        self._fleet = Fleet(address, token=token, tls=tls, timeout_s=timeout_s)
+        self._address = ", ".join(self._fleet.given)
         self._streams: weakref.WeakSet[Stream | WarpStream] = weakref.WeakSet()
         self._closed = False
 
     def dataset(self) -> Dataset:
-        """What the server holds now."""
-        return dataset_from_proto(self._answer(self._calls.get_dataset, pb.GetDatasetRequest()))
+        """What the servers hold now; asks all of them."""
+        self._check_open()
+        return dataset_from_proto(self._fleet.greet())
 
     def volume(self, id: str) -> Volume:
         """One whole volume as ingested; NotFoundError names the nearest id."""
         self._check_open()
-        call = self._calls.get_volume(_volume_request(id), metadata=self._metadata)
-        try:
-            return _receive_volume(id, call)
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._address) from error
-        finally:
-            call.cancel()
+        request = _volume_request(id)
+
+        def receive(calls: ServiceCalls) -> Volume:
+            call = calls.get_volume(request, metadata=self._fleet.metadata)
+            try:
+                return _receive_volume(id, call)
+            finally:
+                call.cancel()
+
+        return self._fleet.ask(receive, volume=id)
 
     def stream(
         self,
@@ -126,8 +133,10 @@ class Server:
         transport: str = "auto",
         state: Mapping[str, Any] | None = None,
         prefetch: int = 2,
+        writable: bool = False,
         reconnect_s: float = 300.0,
         step_timeout_s: float = 60.0,
+        hedge_s: float | None = 5.0,
     ) -> Stream:
         """Batches start, start + stride, ... below start + steps, augmented by `recipe`.
 
@@ -136,19 +145,26 @@ class Server:
             batch_size: of the global batch; this rank gets its rank-th of `world` equal parts.
             steps: None: endless.
             image_dtype: "float32", "float16" or "uint8" (needs a window in the recipe).
-            transport: "auto" or "grpc"; both use gRPC today.
+            transport: "auto": memory shared with a server on this host, else gRPC; Stream.transport and .transport_reason say which and
+                why. "local": shared memory or an error (StateError and others, from the first next()). "grpc": never shared memory.
             state: a token of state_dict(): go on at its step, within the same start and steps.
             prefetch: batches received ahead. Memory: prefetch + 2 batches, and every one that you keep.
+            writable: let batches in shared memory be written to, at the price of a private copy of each page that is; they are read-only
+                otherwise. Over gRPC batches are the reader's own and always writable.
             reconnect_s: how long a server may stay away before the stream gives up; it resumes by step, with no gap and no repeat.
             step_timeout_s: a server that sends nothing for this long while a batch is awaited counts as gone: paused, hung, or unreachable.
+            hedge_s: of several servers, one that holds a batch up and sends nothing for this long is doubled by others, and the first
+                answer wins; below what a volume takes to decode it wastes work. None: never.
         Raises:
             RequestError: an argument that is not allowed. StateError: `state` is of another stream. What the server objects to comes
             from the first next().
         """
-        _check_transport(transport)
         check_int("prefetch", prefetch, 1, 1 << 16)
+        road = Road(transport, prefetch=prefetch, writable=writable, timeout_s=self._timeout_s)
         reconnect_s = check_seconds("reconnect_s", reconnect_s, zero=True)
         step_timeout_s = check_seconds("step_timeout_s", step_timeout_s)
+        if hedge_s is not None and not hedge_s > 0:
+            raise RequestError(f"hedge_s: got {hedge_s}; allowed: a number of seconds above 0, or None")
         spec = StreamSpec(
             recipe=recipe,
             patch=_three(patch),
@@ -162,20 +178,30 @@ class Server:
             image_dtype=image_dtype,
             fingerprint=self.dataset().fingerprint,
         )
-        calls, metadata = self._calls, self._metadata  # not self: a stream must not keep a forgotten Server alive, nor the reverse
+        fleet, address = self._fleet, self._fleet.only  # not self: a stream must not keep a forgotten Server alive, nor the reverse
+        if address is None:
+            road.rule_out("the batches are put together from several servers")
+        elif stride > 1:
+            road.rule_out(f"with stride {stride} every batch is a call of its own")
 
-        def open_call(step: int) -> Any:
-            return calls.stream_batches(spec.request(step), metadata=metadata)
+        def receive(first: int, pool: BufferPool) -> Receiving:
+            if address is None:
+                return fleet.receive(
+                    spec, first, pool, prefetch=prefetch, reconnect_s=reconnect_s, step_timeout_s=step_timeout_s, hedge_s=hedge_s
+                )
+            return Receiver(
+                lambda step: road.open(fleet.calls(address), fleet.metadata, spec.request(step)),
+                BatchAssembler(spec.form, pool, road),
+                address=address,
+                first=first,
+                stop=spec.stop,
+                stride=spec.stride,
+                prefetch=prefetch,
+                reconnect_s=reconnect_s,
+                step_timeout_s=step_timeout_s,
+            )
 
-        stream = Stream(
-            spec,
-            open_call,
-            address=self._address,
-            state=state,
-            prefetch=prefetch,
-            reconnect_s=reconnect_s,
-            step_timeout_s=step_timeout_s,
-        )
+        stream = Stream(spec, receive, road, state=state, prefetch=prefetch)
         self._streams.add(stream)
         return stream
 
@@ -211,13 +237,13 @@ class Server:
         patch = None if shape is None else _three(shape)
         for name, size in zip("ZYX", patch or (), strict=False):
             check_int(f"shape {name}", size, 1, (1 << 32) - 1)
-        calls, metadata = self._calls, self._metadata  # not self, as in stream()
+        fleet, address = self._fleet, self._fleet.first  # not self, as in stream()
 
         def open_call(messages: Iterator[bytes]) -> Any:
-            return calls.warp(messages, metadata=metadata)
+            return fleet.calls(address).warp(messages, metadata=fleet.metadata)
 
         feed = Feed(volumes, transforms, patch, image_dtype, prefetch)
-        stream = WarpStream(feed, open_call, address=self._address, dtype=image_dtype)
+        stream = WarpStream(feed, open_call, address=address, dtype=image_dtype)
         self._streams.add(stream)
         return stream
 
@@ -250,7 +276,7 @@ class Server:
             image_dtype=IMAGE_DTYPES[image_dtype],
             fingerprint=spec.fingerprint,
         )
-        data = self._answer(self._calls.get_sample, request)
+        data = self._fleet.ask(lambda calls: calls.get_sample(request, metadata=self._fleet.metadata, timeout=self._timeout_s))
         batch = BatchAssembler(spec.form, BufferPool(keep=0)).add(data, decode_part(data).step)
         if batch is None or batch.samples[0].index != index:
             raise WireError(f"{self._address}: the answer to GetSample is not the whole of sample {index}")
@@ -261,7 +287,7 @@ class Server:
         self._closed = True
         for stream in list(self._streams):
             stream.close()
-        self._channel.close()
+        self._fleet.close()
 
     def __enter__(self) -> Server:
         return self
@@ -271,13 +297,6 @@ class Server:
 
     def __repr__(self) -> str:
         return f"Server({self._address!r}{', closed' if self._closed else ''})"
-
-    def _answer(self, method: Callable[..., T], request: Any) -> T:
-        self._check_open()
-        try:
-            return method(request, metadata=self._metadata, timeout=self._timeout_s)
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._address) from error
 
     def _check_open(self) -> None:
         if self._closed:
@@ -317,13 +336,6 @@ def _receive_volume(id: str, call: Any) -> Volume:
                 label=None if label is None else label.reshape(info.shape[1:]),
             )
     raise WireError(f"volume {id!r}: the server ended it before its last part")
-
-
-def _check_transport(transport: str) -> None:
-    if transport == "local":
-        raise RequestError('transport: "local" (shared memory on the same host) comes in a later version; allowed now: "auto", "grpc"')
-    if transport not in ("auto", "grpc"):
-        raise RequestError(f'transport: got {transport!r}; allowed: "auto", "grpc"')
 
 
 def _three(patch: Sequence[int]) -> tuple[int, int, int]:

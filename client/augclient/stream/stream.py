@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from augclient.errors import StateError
-from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
-from augclient.stream.buffers import BufferPool, PoolStatistics
+from augclient.stream.buffers import BufferPool
 from augclient.stream.heap import settle_heap
-from augclient.stream.receiver import Receiver
+from augclient.stream.road import Road
 from augclient.stream.spec import StreamSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStatistics:
+    """What a stream's batches cost in memory.
+
+    Attributes:
+        allocated, free: buffers of its own, ever made, and those that lie free.
+        shared: batches that came in shared memory; `copied` of them into buffers, because more than have a lease were held.
+        held: leases that have not ended.
+    """
+
+    allocated: int
+    free: int
+    shared: int
+    copied: int
+    held: int
+
+
+class Receiving(Protocol):
+    """What receives the batches of a stream ahead, from one server or several."""
+
+    def take(self) -> Batch | None:
+        """Wait for the next batch; None after the last one or after close(); what ended the stream is raised on every further call."""
+
+    def close(self) -> None:
+        """Stop receiving and drop what was not taken; any thread, any number of times."""
 
 
 class Stream(Iterator[Batch]):
@@ -27,30 +54,36 @@ class Stream(Iterator[Batch]):
     def __init__(
         self,
         spec: StreamSpec,
-        open_call: Callable[[int], Any],
+        receive: Callable[[int, BufferPool], Receiving],
+        road: Road,
         *,
-        address: str,
         state: Mapping[str, Any] | None,
         prefetch: int,
-        reconnect_s: float,
-        step_timeout_s: float,
     ) -> None:
+        """`receive` begins to receive the batches of `spec` from a step on, `prefetch` of them ahead, on memory of the pool or the road."""
         self._spec = spec
         self._step = spec.start if state is None else spec.step_of(state)
         # in use at most: `prefetch` received, the one the trainer holds, and the one it held while it asked for that
         self._pool = BufferPool(keep=prefetch + 2)
-        self._open_call = open_call
-        self._address = address
-        self._prefetch = prefetch
-        self._reconnect_s = reconnect_s
-        self._step_timeout_s = step_timeout_s
-        self._receiver: Receiver | None = None
+        self._receive = receive
+        self._road = road
+        self._receiver: Receiving | None = None
         self._closed = False
 
     @property
     def next_step(self) -> int:
         """Number of the next undelivered batch."""
         return self._step
+
+    @property
+    def transport(self) -> str | None:
+        """The road that batches take now: "local" (shared memory) or "grpc"; None before the first one was asked for."""
+        return self._road.taken
+
+    @property
+    def transport_reason(self) -> str:
+        """Why that road, and why not the faster one."""
+        return self._road.reason
 
     @property
     def patch(self) -> tuple[int, int, int]:
@@ -99,10 +132,12 @@ class Stream(Iterator[Batch]):
         self._closed = True
         if self._receiver is not None:
             self._receiver.close()
+        self._road.close()
 
-    def statistics(self) -> PoolStatistics:
-        """Buffers that the stream has allocated, and those that lie free."""
-        return self._pool.statistics()
+    def statistics(self) -> StreamStatistics:
+        """Counters at this moment."""
+        pool, road = self._pool.statistics(), self._road.statistics()
+        return StreamStatistics(allocated=pool.allocated, free=pool.free, shared=road.shared, copied=road.copied, held=road.held)
 
     def __enter__(self) -> Stream:
         return self
@@ -113,19 +148,8 @@ class Stream(Iterator[Batch]):
     def _at_end(self) -> bool:
         return self._spec.stop is not None and self._step >= self._spec.stop
 
-    def _start(self) -> Receiver:
+    def _start(self) -> Receiving:
         settle_heap()
-        spec = self._spec
-        receiver = Receiver(
-            self._open_call,
-            BatchAssembler(spec.form, self._pool),
-            address=self._address,
-            first=self._step,
-            stop=spec.stop,
-            stride=spec.stride,
-            prefetch=self._prefetch,
-            reconnect_s=self._reconnect_s,
-            step_timeout_s=self._step_timeout_s,
-        )
+        receiver = self._receive(self._step, self._pool)
         weakref.finalize(self, receiver.close)  # also at the interpreter's exit
         return receiver

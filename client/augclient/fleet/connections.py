@@ -1,0 +1,55 @@
+"""Channels to the servers of a fleet, opened when they are first needed, closed together."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import grpc
+
+from augclient.channel import TlsConfig, call_metadata, open_channel
+from augclient.errors import StateError
+from augclient.fleet.seeds import Seeds
+from augclient.wire.methods import ServiceCalls
+from augclient.wire.v1 import augserver_pb2 as pb
+
+
+class Connections:
+    """One channel per address; thread-safe.
+
+    Args:
+        seeds: knows whose certificate a resolved address must show.
+        token, tls: as for connect().
+    """
+
+    def __init__(self, seeds: Seeds, *, token: str | None, tls: TlsConfig | bool | None) -> None:
+        self._seeds = seeds
+        self._token = token
+        self._tls = tls
+        self.metadata = call_metadata(token)
+        self._lock = threading.Lock()
+        self._channels: dict[str, tuple[grpc.Channel, ServiceCalls]] = {}
+        self._closed = False
+
+    def calls(self, address: str) -> ServiceCalls:
+        """The methods of the server at `address`; returns before it is connected. StateError after close()."""
+        with self._lock:
+            if self._closed:
+                raise StateError(f"the connection to {address} is closed; connect() again")
+            if address not in self._channels:
+                channel = open_channel(address, token=self._token, tls=self._tls, tls_name=self._seeds.tls_name(address))
+                self._channels[address] = channel, ServiceCalls(channel)
+            return self._channels[address][1]
+
+    def ask_dataset(self, address: str, timeout_s: float) -> Any:
+        """Begin a GetDataset; a future of its answer, which can be cancelled."""
+        return self.calls(address).get_dataset.future(pb.GetDatasetRequest(), metadata=self.metadata, timeout=timeout_s)
+
+    def close(self) -> None:
+        """Close all channels, which ends their calls; twice is fine."""
+        with self._lock:
+            self._closed = True
+            channels = [channel for channel, _ in self._channels.values()]
+            self._channels.clear()
+        for channel in channels:
+            channel.close()

@@ -1,0 +1,177 @@
+"""One server's shares of the batches of a stream, received on a thread of their own.
+
+    wait for room -> call StreamBatches from `step` with a Share -> parts -> BatchMerge -> next step ... until stop() or the last batch
+
+A lane judges nothing: what ends it is kept in `error` for the receiver, which watches all lanes under one lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from augclient.errors import WireError
+from augclient.fleet.merge import BatchMerge, Share
+from augclient.wire.parts import decode_part
+from augclient.wire.rendezvous import Router
+from augclient.wire.v1 import augserver_pb2 as pb
+
+
+class Lane:
+    """Receives the shares of one member until it is stopped; starts at once.
+
+    Args:
+        open_call: begins the call for the share from a step on.
+        members: all members at work; `member` is the one of this lane, `instead_of` those for which it stands in.
+        changed: the receiver's condition; notified after every whole share and at the end.
+
+    Attributes (read them under the lock of `changed`):
+        step: the batch whose share is due.
+        waiting_since: when the server was asked or last sent something; None while nothing is due from it.
+        late: whether others were asked for its shares; it clears this itself when it sends one in time.
+        shares: how many came whole.
+        error: what ended it; None while it runs, or if it ended well.
+    """
+
+    def __init__(
+        self,
+        open_call: Callable[[int, pb.Share], Any],
+        merge: BatchMerge,
+        changed: threading.Condition,
+        *,
+        members: Sequence[str],
+        member: str,
+        instead_of: Sequence[str] = (),
+    ) -> None:
+        self.member = member
+        self.step = merge.first_open
+        self.waiting_since: float | None = None
+        self.late = False
+        self.shares = 0
+        self.error: Exception | None = None
+        self._open_call = open_call
+        self._merge = merge
+        self._changed = changed
+        self._share = pb.Share(members=members, member=member, instead_of=instead_of)
+        self._takes = Router(members, member, instead_of).takes
+        self._call: Any = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"augclient-{member}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cancel its call and let it end; returns before it has."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            self.cancel()
+
+    def join(self) -> None:
+        """Wait until it has ended; not with the lock held."""
+        self._thread.join()
+
+    def cancel(self) -> None:
+        """Cancel its call. If others have sent its share of the batch that is due, it goes on with the first batch that is open."""
+        if self._call is not None:
+            self._call.cancel()
+
+    @property
+    def thread(self) -> threading.Thread:
+        """The thread that receives."""
+        return self._thread
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._receive()
+        except Exception as caught:  # the receiver judges it
+            error = caught
+        finally:
+            with self._changed:
+                self.error = None if self._stopping else error
+                self.waiting_since = self._call = None
+                self._changed.notify_all()
+
+    def _receive(self) -> None:
+        while True:
+            if self._overtaken():
+                self.step = self._merge.first_open
+            if not self._wait_for_room():
+                return
+            try:
+                self._receive_call()
+            except grpc.RpcError:
+                if not self._overtaken():
+                    raise
+
+    def _receive_call(self) -> None:
+        spec = self._merge.spec
+        call = self._open_call(self.step, self._share)
+        with self._changed:
+            self._call = call
+            if self.waiting_since is None:
+                self.waiting_since = time.monotonic()
+            if self._stopping:
+                call.cancel()
+        due = 1 if spec.stride > 1 else None if spec.stop is None else spec.stop - self.step
+        share: Share | None = None
+        try:
+            for data in call:
+                if due == 0:
+                    raise WireError(f"{self.member}: more parts came after the last batch that was asked for, before {self.step}")
+                with self._changed:
+                    share = self._add(data, share)
+                if share is not None:
+                    continue
+                due = None if due is None else due - 1
+                if due != 0 and (self._overtaken() or not self._wait_for_room()):
+                    return
+        finally:
+            call.cancel()  # no-op after the end; else the server must not go on computing
+        if due != 0:
+            raise WireError(f"{self.member}: the server ended the stream before batch {self.step}, which it was asked for")
+
+    def _add(self, data: bytes, share: Share | None) -> Share | None:
+        """Take one message; the share that is under way behind it. The lock is held."""
+        self.waiting_since = time.monotonic()
+        part = decode_part(data)
+        if part.step != self.step:
+            raise WireError(f"{self.member}: a part of batch {part.step} came where batch {self.step} was due")
+        if part.header is not None:
+            if share is not None:
+                raise WireError(f"{self.member}: batch {self.step}: a second header; only the first part of a batch has one")
+            share = self._merge.begin_share(self.step, part.header, self._takes, self.member)
+        if share is None:
+            raise WireError(f"{self.member}: batch {self.step}: its first part came without a header")
+        share.add(part)
+        if not part.last:
+            return share
+        self.late = self.late and self._overtaken()
+        self.shares += 1
+        self.step += self._merge.spec.stride
+        self._merge.settle()
+        self._changed.notify_all()
+        return None
+
+    def _overtaken(self) -> bool:
+        """Whether it is late, and others have sent its share of the batch that is due."""
+        with self._changed:
+            return self.late and self.step < self._merge.first_open
+
+    def _wait_for_room(self) -> bool:
+        """Wait until the next share may be received; False when there is none, or the lane is stopping."""
+        with self._changed:
+            spec = self._merge.spec
+            while not (self._stopping or self._merge.may_receive(self.step)):
+                if not self.late:
+                    self.waiting_since = None  # nothing is due from the server now, so that its silence does not count
+                self._changed.wait()
+            if self._stopping or (spec.stop is not None and self.step >= spec.stop):
+                return False
+            if self.waiting_since is None:
+                self.waiting_since = time.monotonic()
+            return True

@@ -1,0 +1,241 @@
+"""A stream from several servers: each sends the samples of the volumes that fall to it, here they become whole batches in order.
+
+    roster: who is up -> one lane per member -> BatchMerge -> take()
+       ^                    |
+       '---- lost ----------'   a member is lost, returns, or is new: all lanes end, and begin again at the first batch that is not whole
+
+Exactly once and in order because the client counts: a batch is ready when each of its samples has come, and it comes after the one
+before it. A member that sends nothing for `hedge_s` while its share holds a batch up is late: the members next in order are asked for its
+shares too, until it sends one before them. One that sends nothing for `step_timeout_s` is lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from augclient.errors import AugError, BudgetError, DeadlineError, StateError, UnavailableError, WireError
+from augclient.fleet.lane import Lane
+from augclient.fleet.merge import BatchMerge
+from augclient.fleet.roster import Roster
+from augclient.stream.batch import Batch
+from augclient.stream.outage import is_lost
+from augclient.wire.status import error_from_rpc
+from augclient.wire.v1 import augserver_pb2 as pb
+
+
+class FleetReceiver:
+    """Receives the batches of a stream from all members of a roster, in order, each exactly once.
+
+    Args:
+        merge: at the first batch.
+        make_roster: gives the roster, whose condition is the one handed in.
+        open_call: (address, step, share) -> the call that sends the share of `step` and of those after it.
+        reconnect_s: how long no member may be up, from the loss to the next whole batch.
+        step_timeout_s, hedge_s: see above; hedge_s None: nobody is late.
+    """
+
+    def __init__(
+        self,
+        merge: BatchMerge,
+        make_roster: Callable[[threading.Condition], Roster],
+        open_call: Callable[[str, int, pb.Share], Any],
+        *,
+        reconnect_s: float,
+        step_timeout_s: float,
+        hedge_s: float | None,
+    ) -> None:
+        self._merge = merge
+        self._open_call = open_call
+        self._reconnect_s = reconnect_s
+        self._step_timeout_s = step_timeout_s
+        self._hedge_s = hedge_s
+        # re-entrant (a Condition's own choice), as a garbage collection under it may end a Stream and call close()
+        self._changed = threading.Condition()
+        self._lanes: list[Lane] = []
+        self._stand_ins: list[Lane] = []
+        self._hedged: frozenset[str] = frozenset()  # the late members for whom others were asked
+        self._changes = 0  # of the members at work
+        self._error: Exception | None = None
+        self._closing = False
+        self._ended = False
+        self._roster = make_roster(self._changed)
+        self._thread = threading.Thread(target=self._run, name="augclient-fleet", daemon=True)
+        self._thread.start()
+
+    def take(self) -> Batch | None:
+        """Wait for the next batch; None after the last one or after close().
+
+        Raises:
+            AugError: what ended the stream; again on every further call.
+        """
+        with self._changed:
+            while True:
+                if self._closing:
+                    return None
+                batch = self._merge.take()
+                if batch is not None:
+                    self._changed.notify_all()
+                    return batch
+                if self._error is not None:
+                    raise self._error
+                if self._ended:
+                    return None
+                self._changed.wait()
+
+    def close(self) -> None:
+        """Cancel the calls, drop what was received, and wait for the threads to end. Any thread, any number of times."""
+        with self._changed:
+            self._closing = True
+            self._merge.drop_ready()
+            own = {self._thread, self._roster.thread, *(lane.thread for lane in self._lanes + self._stand_ins)}
+            self._changed.notify_all()
+        self._roster.close()
+        if threading.current_thread() not in own:  # a garbage collection may end a forgotten stream in a thread of its own
+            self._thread.join()
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._receive_all()
+        except Exception as caught:  # handed to the consumer by take()
+            error = caught
+        finally:
+            with self._changed:
+                self._error = error
+                self._ended = True
+                self._changed.notify_all()
+            self._roster.close()
+            self._roster.thread.join()
+
+    def _receive_all(self) -> None:
+        """Receive until the last batch, or until the stream closes."""
+        stalled_at: float | None = None  # when the first member was lost since the last whole batch
+        while members := self._wait_for_members(stalled_at or time.monotonic()):
+            first = self._merge.first_open
+            if self._receive(members):
+                return
+            self._changes += 1
+            if stalled_at is None or self._merge.first_open > first:
+                stalled_at = time.monotonic()
+
+    def _wait_for_members(self, since: float) -> tuple[str, ...]:
+        """Wait until someone is up; nobody: the stream is closing.
+
+        Raises:
+            StateError: all came back with another dataset. UnavailableError: nobody is up, reconnect_s after `since`.
+        """
+        deadline = since + self._reconnect_s
+        with self._changed:
+            while not self._closing:
+                if members := self._roster.live():
+                    return members
+                if self._roster.all_strangers():
+                    raise StateError(f"no server holds the stream's dataset any more: {self._roster.reasons()}")
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise UnavailableError(
+                        f"{self._roster.reasons()} No server for reconnect_s = {self._reconnect_s:g} s; the next batch is"
+                        f" {self._merge.first_open}: restart one and resume with state_dict()"
+                    )
+                self._changed.wait(left_s)
+            return ()
+
+    def _receive(self, members: tuple[str, ...]) -> bool:
+        """Receive from these members until others are at work; whether the last batch came, or the stream is closing."""
+        with self._changed:
+            self._lanes = [self._start_lane(members, member) for member in members]
+        try:
+            while True:
+                with self._changed:
+                    if self._closing or self._merge.all_received:
+                        return True
+                    late = self._judge(members)
+                    if late is None:
+                        return False
+                    if late == self._hedged:
+                        self._changed.wait(self._next_look_s())
+                        continue
+                self._hedge(members, late)
+        finally:
+            self._end(self._lanes)
+            self._end(self._stand_ins)
+            with self._changed:
+                self._hedged = frozenset()
+                self._merge.forget_open()
+
+    def _judge(self, members: tuple[str, ...]) -> frozenset[str] | None:
+        """Look at all lanes; the members that are late, or None when others than `members` are at work now. The lock is held.
+
+        Raises:
+            AugError: what a server answered, unless it is gone; WireError: shares that do not make a whole batch.
+        """
+        now = time.monotonic()
+        for lane in self._lanes + self._stand_ins:
+            silent_s = 0.0 if lane.waiting_since is None else now - lane.waiting_since
+            if lane.error is not None:
+                self._heed_error(lane, lane.error)
+            elif silent_s >= self._step_timeout_s:
+                self._lose(
+                    lane,
+                    DeadlineError(f"nothing came for step_timeout_s = {self._step_timeout_s:g} s, though batch {lane.step} is due."),
+                )
+            elif self._hedge_s is not None and silent_s >= self._hedge_s and lane.step == self._merge.first_open:
+                lane.late = lane in self._lanes
+        if self._roster.live() != members:
+            return None
+        if all(lane.step > self._merge.first_open for lane in self._lanes):
+            raise WireError(f"batch {self._merge.first_open}: all of {', '.join(members)} have sent their shares, and samples are missing")
+        for lane in self._lanes:
+            if lane.late and lane.step < self._merge.first_open:
+                lane.cancel()  # the first answer won; here, the other one's
+        late = frozenset(lane.member for lane in self._lanes if lane.late)
+        return late if len(late) < len(members) else self._hedged
+
+    def _heed_error(self, lane: Lane, error: Exception) -> None:
+        if not isinstance(error, grpc.RpcError):
+            raise error
+        named = error_from_rpc(error, lane.member)
+        # A server that was left a moment ago may count its old stream still, and a stand-in is a favour that may be refused.
+        crowded = isinstance(named, BudgetError) and (lane in self._stand_ins or self._changes)
+        if not (is_lost(error) or crowded):
+            raise named from error
+        self._lose(lane, named)
+
+    def _lose(self, lane: Lane, reason: AugError) -> None:
+        progress = any(each.shares for each in self._lanes if each.member == lane.member)
+        self._roster.lost(lane.member, reason, after_progress=progress)
+
+    def _next_look_s(self) -> float:
+        """Until some lane could be late or lost, in seconds."""
+        limits = [self._step_timeout_s] if self._hedge_s is None else [self._step_timeout_s, self._hedge_s]
+        now = time.monotonic()
+        looks = [limit - (now - (lane.waiting_since or now)) for lane in self._lanes + self._stand_ins for limit in limits]
+        return min((look for look in looks if look > 0), default=min(limits))
+
+    def _hedge(self, members: tuple[str, ...], late: frozenset[str]) -> None:
+        """Ask those next in order for the shares of the late members."""
+        self._end(self._stand_ins)
+        with self._changed:
+            self._hedged = late
+            stand_ins = [member for member in members if late and member not in late]
+            self._stand_ins = [self._start_lane(members, member, tuple(sorted(late))) for member in stand_ins]
+
+    def _start_lane(self, members: tuple[str, ...], member: str, instead_of: tuple[str, ...] = ()) -> Lane:
+        def open_call(step: int, share: pb.Share) -> Any:
+            return self._open_call(member, step, share)
+
+        return Lane(open_call, self._merge, self._changed, members=members, member=member, instead_of=instead_of)
+
+    def _end(self, lanes: list[Lane]) -> None:
+        """Stop lanes and wait for them; not with the lock held, which they need to end."""
+        for lane in lanes:
+            lane.stop()
+        for lane in lanes:
+            lane.join()
+        with self._changed:
+            lanes.clear()
