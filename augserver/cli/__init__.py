@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import click
 
 _COMMANDS = {
+    "build-kernels": "Compile the CUDA kernels, for a GPU.",
     "demo": "See the whole thing work: synthetic torsos, stored, served, streamed, trained on.",
+    "doctor": "What works here, and what would mend what does not.",
     "info": "What a dataset holds.",
     "ingest": "Read scans into a dataset.",
     "ray": "Serve a dataset from several servers on a Ray cluster.",
@@ -29,7 +31,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"augserver.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"augserver.cli.{name}"), name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -18,7 +18,7 @@ How to use it, for one worker or many:
 A worker is restarted if it was ready once, or if it lost its device or was killed before; one that refuses its settings ends the whole
 at once, with its own exit code, as every start would end alike.
 
-The supervisor knows nothing of datasets or devices. Linux only (pidfd, prctl).
+The supervisor knows nothing of datasets or devices. Linux only (prctl).
 """
 
 from __future__ import annotations
