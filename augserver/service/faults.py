@@ -11,7 +11,7 @@ from typing import Any
 
 from augclient.wire.status import abort_call
 
-from augserver.errors import AugError
+from augserver.errors import AugError, VolumeError
 
 _log = logging.getLogger("augserver.service")
 
@@ -35,6 +35,8 @@ class Faults:
         try:
             yield
         except AugError as error:
+            if isinstance(error, VolumeError):  # not the caller's doing: who keeps the dataset has to know, and where it lies
+                _log.error("%s", error)
             abort_call(context, type(error)(self.public_message(error)))
         except Exception as error:
             incident = uuid.uuid4().hex[:12]

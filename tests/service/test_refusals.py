@@ -163,7 +163,9 @@ def test_an_unforeseen_error_is_internal_and_tells_nothing_but_an_incident(
     assert len(list(running.stub.StreamBatches(stream()))) == 1  # alive
 
 
-def test_a_damaged_volume_ends_streams_that_need_it_and_names_no_folder(tmp_path: Path, start_server: Any, store_maker: Any) -> None:
+def test_a_damaged_volume_ends_streams_that_need_it_and_names_its_folder_in_the_log_alone(
+    tmp_path: Path, start_server: Any, store_maker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     dataset = store_maker(tmp_path / "hurt.zarr", {"case_1": (6, 7, 11), "case_2": (6, 7, 12)})
     running = start_server(dataset)
     files = [path for path in (dataset.path / "case_2").rglob("*") if path.is_file() and path.suffix != ".json"]
@@ -173,6 +175,7 @@ def test_a_damaged_volume_ends_streams_that_need_it_and_names_no_folder(tmp_path
     assert (code, name) == (grpc.StatusCode.DATA_LOSS, "VolumeError")
     assert "case_2" in message
     assert str(tmp_path) not in message
+    assert [record.getMessage().count(str(dataset.path / "case_2")) for record in caplog.records if record.levelname == "ERROR"] == [1]
     assert refusal(lambda: running.stub.StreamBatches(stream()))[:2] == (grpc.StatusCode.DATA_LOSS, "VolumeError")
     assert len(list(running.stub.GetVolume(pb.GetVolumeRequest(id="case_1")))) == 1
 
