@@ -2,8 +2,9 @@
 
     loader = DataLoader(BatchDataset("127.0.0.1:50051", recipe, patch=(160, 120, 120), batch_size=4), batch_size=None)
 
-Without workers a background thread receives ahead, and the tensors share the received memory: usually the fastest. With W workers, worker w
-opens its own connection and takes the steps w, w + W, ...; DataLoader asks its workers in turn, so the order is that of the steps.
+Without workers a background thread receives ahead, and the tensors share the received memory, which a server on this host shares with its
+kernel: usually the fastest. With W workers, worker w opens its own connection and takes the steps w, w + W, ... over gRPC; DataLoader asks
+its workers in turn, so the order is that of the steps.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class BatchDataset(IterableDataset[Any]):
             "image_dtype": image_dtype,
             "transport": transport,
             "prefetch": prefetch,
+            "writable": True,  # a tensor does not know that it must not be written to: in place operations would end the process
             "reconnect_s": reconnect_s,
         }
         self._state = state

@@ -152,7 +152,7 @@ def test_request_carries_what_was_asked_for(running):
         ({"world": 3}, "batch_size: got 4; allowed: a multiple of world = 3"),
         ({"world": 2, "rank": 2}, "rank: got 2; allowed: 0 to 1"),
         ({"image_dtype": "float64"}, "image_dtype: got 'float64'; allowed: float32, float16, uint8"),
-        ({"transport": "local"}, "comes in a later version"),
+        ({"transport": "local", "stride": 2}, 'transport: got "local"; allowed here: "auto", "grpc", because with stride 2'),
         ({"transport": "tcp"}, "transport: got 'tcp'"),
         ({"prefetch": 0}, "prefetch: got 0"),
         ({"reconnect_s": -1}, "reconnect_s"),

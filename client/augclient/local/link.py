@@ -88,6 +88,7 @@ class RingLink:
         self._held: set[int] = set()
         self._stopped = False
         self._returned = threading.Condition()  # re-entrant: a garbage collection under it may end a lease
+        weakref.finalize(self, connection.close)  # not __del__: in a garbage cycle the socket's own could come first, and warn
         _open_links.add(self)
 
     def map_ring(self) -> None:
@@ -175,9 +176,6 @@ class RingLink:
 
     def close_socket(self) -> None:
         """Close the connection, which ends all leases for the server; arrays stay valid until they are dropped."""
-        self._socket.close()
-
-    def __del__(self) -> None:
         self._socket.close()
 
     def _end_lease(self, lease: int, offset: int, size: int) -> None:
