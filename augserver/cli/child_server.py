@@ -33,7 +33,8 @@ def child_server(dataset: Path, log: Path, *, timeout_s: float = 60.0) -> Iterat
 
     However the block is left, the server gets SIGTERM, then time to drain, and is gone afterwards.
     """
-    command = [sys.executable, "-c", "from augserver.cli import main; main()", "serve", str(dataset), "--address", "127.0.0.1:0"]
+    # -P: the installed package, whatever lies in the current folder
+    command = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve", str(dataset), "--address", "127.0.0.1:0"]
     with log.open("wb") as errors, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
         try:
             yield _wait_until_ready(process, log, timeout_s)

@@ -103,7 +103,7 @@ def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
             taken = re.search(r"\((cpu|cuda),", ready_line)
             backend = taken[1] if taken else config.kernel.backend
             fixed = ["--address", str(port.address), "--backend", backend, "--supervisor", str(os.getpid())]
-            return [sys.executable, "-c", "from augserver.cli import main; main()", "serve", *arguments, *fixed]
+            return [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve", *arguments, *fixed]
 
         supervisor = Supervisor(
             [WorkerSpec("server", command)],

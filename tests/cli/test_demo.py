@@ -23,7 +23,7 @@ from augserver.cli.demo import _train, demo
 from augserver.errors import AugError, ConfigError, UnavailableError
 from augserver.store import Dataset
 
-COMMAND = [sys.executable, "-c", "from augserver.cli import main; main()", "demo"]
+COMMAND = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "demo"]
 
 
 @pytest.fixture(scope="module")

@@ -191,7 +191,9 @@ def test_a_stopped_ingest_leaves_whole_volumes_and_resumes_to_the_same_fingerpri
 ) -> None:
     out = tmp_path / "ds.zarr"
     arguments = ["ingest", str(scans), "--out", str(out), "--labels", "{id}_seg.nii.gz"]
-    stopped = subprocess.run([sys.executable, "-c", STOPPED, name, str(times), *arguments], capture_output=True, timeout=120, check=False)
+    stopped = subprocess.run(
+        [sys.executable, "-P", "-c", STOPPED, name, str(times), *arguments], capture_output=True, timeout=120, check=False
+    )
     assert stopped.returncode == code, stopped.stderr.decode()
     left = sorted(os.listdir(out))
     assert left == ([*kept, "zarr.json"] if clean else [".augserver.lock", ".partial-b", *kept, "zarr.json"])

@@ -24,7 +24,7 @@ from augclient.wire.v1 import augserver_pb2_grpc
 from augserver.cli import main
 from augserver.store import DatasetWriter
 
-START = [sys.executable, "-c", "from augserver.cli import main; main()", "serve"]
+START = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve"]
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +207,6 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
         "try:\n    main(['--help'])\n"
         "except SystemExit:\n    print([name for name in ('numpy', 'zarr', 'SimpleITK', 'tensorflow') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.endswith("[]\n")
     assert "serve" in result.stdout

@@ -65,7 +65,7 @@ class Stage:
     def _command(self, worker: int, codes: tuple[int, ...]) -> Callable[[str], list[str]]:
         def command(ready_line: str) -> list[str]:
             self.ready_lines.append(ready_line)
-            return [sys.executable, "-c", WORKER, str(self._folder / str(worker)), *map(str, codes)]
+            return [sys.executable, "-P", "-c", WORKER, str(self._folder / str(worker)), *map(str, codes)]
 
         return command
 
@@ -130,7 +130,7 @@ def test_a_worker_that_heeds_no_sigterm_is_killed_by_and_by(tmp_path: Path, monk
     said: list[str] = []
     with StopSignals() as signals:
         supervisor = Supervisor(
-            [WorkerSpec("stuck", lambda _: [sys.executable, "-c", script])],
+            [WorkerSpec("stuck", lambda _: [sys.executable, "-P", "-c", script])],
             on_ready=lambda *_: os.kill(os.getpid(), signal.SIGTERM),
             say=said.append,
             drain_s=0.2,
@@ -158,8 +158,10 @@ def test_the_death_of_the_supervisor_ends_its_worker() -> None:
         "import os, signal, sys\nfrom augserver.cli.supervisor import end_with_supervisor\n"
         "end_with_supervisor(int(sys.argv[1]))\nprint(os.getpid(), flush=True)\nsignal.pause()"
     )
-    boss = f"import subprocess, sys, os, signal\nsubprocess.Popen([sys.executable, '-c', {worker!r}, str(os.getpid())])\nsignal.pause()"
-    with subprocess.Popen([sys.executable, "-c", boss], stdout=subprocess.PIPE) as process:
+    boss = (
+        f"import subprocess, sys, os, signal\nsubprocess.Popen([sys.executable, '-P', '-c', {worker!r}, str(os.getpid())])\nsignal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-P", "-c", boss], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 30)[0]
         inside = psutil.Process(int(process.stdout.readline()))

@@ -118,7 +118,7 @@ def test_equality_and_digest_follow_the_content() -> None:
 def test_the_digest_is_the_same_in_another_process() -> None:
     code = "from augclient.recipe import Recipe; print(Recipe(noise={'std': [0, 30]}, occlude={'max_voxels': 3, 'label': 'keep'}).digest)"
     digest = Recipe(noise={"std": [0, 30]}, occlude={"max_voxels": 3, "label": "keep"}).digest
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == digest
+    assert subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout.strip() == digest
     assert digest == "ef08718fd93901d764936fe7e25ffdd979877407890c9d960db928b35a5284b7"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-DOCTOR = [sys.executable, "-c", "from augserver.cli import main; main()", "doctor", "--json"]
+DOCTOR = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "doctor", "--json"]
 
 
 def findings(environment: dict[str, str]) -> dict[str, Any]:

@@ -50,6 +50,6 @@ def test_pycuda_without_a_driver_says_what_to_install_and_auto_takes_the_cpu(fak
     if ctypes.util.find_library("cuda") is not None:
         pytest.skip("this machine has a driver")
     environment = {name: value for name, value in fake_driver.items() if name != "LD_LIBRARY_PATH"}
-    done = subprocess.run([sys.executable, "-c", WITHOUT_DRIVER], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", WITHOUT_DRIVER], env=environment, capture_output=True, text=True, check=True)
     assert "no NVIDIA driver" in done.stdout
     assert "--gpus all" in done.stdout

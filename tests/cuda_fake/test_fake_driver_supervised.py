@@ -47,7 +47,16 @@ def serve(fake_driver: dict[str, str], dataset: Path, tmp_path: Path) -> Iterato
     with contextlib.ExitStack() as stack:
 
         def start(backend: str, faults: str = "") -> subprocess.Popen[str]:
-            command = [sys.executable, "-c", "from augserver.cli import main; main()", "serve", str(dataset), "--address", "127.0.0.1:0"]
+            command = [
+                sys.executable,
+                "-P",
+                "-c",
+                "from augserver.cli import main; main()",
+                "serve",
+                str(dataset),
+                "--address",
+                "127.0.0.1:0",
+            ]
             environment = {**fake_driver, **({"FAKE_CUDA_FAULTS": faults} if faults else {})}
             log = stack.enter_context((tmp_path / "stderr").open("w"))
             process = subprocess.Popen(

@@ -58,7 +58,7 @@ def test_memory_of_server_and_client_is_flat_over_a_thousand_batches(serve: Call
 )
 def test_a_client_that_dies_frees_its_stream(serve: Callable[..., Any], toy_dataset: Path, number: int, within_s: float) -> None:
     running = serve(toy_dataset, config="[streams]\nmax_streams = 1\n[listen]\nkeepalive_s = 1.0\nkeepalive_timeout_s = 1.0\n")
-    victim = subprocess.Popen([sys.executable, "-c", GREEDY_CLIENT, running.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    victim = subprocess.Popen([sys.executable, "-P", "-c", GREEDY_CLIENT, running.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert victim.stdout is not None
         assert victim.stdout.readline() == b"streaming\n"

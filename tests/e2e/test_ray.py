@@ -24,7 +24,7 @@ from augserver.cli import main
 
 RECIPE = Recipe(crop={"mode": "uniform"}, affine={"rotate_deg": 10}, noise={"std": [1, 5]})
 HOW: dict[str, Any] = {"patch": (8, 20, 20), "batch_size": 2, "seed": 5}
-START = [sys.executable, "-c", "from augserver.cli import main; main()", "ray"]
+START = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "ray"]
 REPLICAS = 3
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'augserver[ray]'")
 
@@ -148,4 +148,4 @@ def test_without_ray_the_error_says_what_to_install(
 @pytest.mark.parametrize("module", ["augserver.cli.ray", "augserver.service.ray_fleet"])
 def test_ray_is_imported_only_to_run_a_fleet(module: str) -> None:
     script = f"import sys, {module}\nprint('ray' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -47,5 +47,5 @@ def test_augserver_loads_nothing_of_cuda_unless_asked():
         "print([name for name in sys.modules if 'cuda' in name.replace('cuda_', '').lower() or name.startswith('augserver.kernel.cuda')]);"
         "print([line for line in open('/proc/self/maps') if 'libcuda' in line])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "[]"]

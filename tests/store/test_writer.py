@@ -48,7 +48,7 @@ def test_a_writer_killed_inside_a_volume_resumes_to_the_fingerprint_of_an_undist
     make_dataset: Callable[..., Path], tmp_path: Path, volume: Callable[..., Any], point: str
 ) -> None:
     path = tmp_path / "killed.zarr"
-    killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, path, point], capture_output=True, timeout=120, check=False)
+    killed = subprocess.run([sys.executable, "-P", "-c", KILLED_WRITER, path, point], capture_output=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     debris = [item.name for item in path.iterdir() if item.name.startswith(".")]
     assert ".augserver.lock" in debris
