@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from augclient.wire.rendezvous import order
 
 SCRIPT = Path(__file__).with_name("toy_server.py")
 
@@ -47,6 +48,18 @@ def running(toy: ModuleType) -> Iterator[Running]:
     server = Running(toy)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def fleet(toy: ModuleType) -> Iterator[list[Running]]:
+    """Three toy servers, each of which owns one of the three volumes; ports are the system's choice, so it takes some attempts."""
+    servers = [Running(toy) for _ in range(3)]
+    while len({order([server.address for server in servers], f"case_{k}")[0] for k in range(3)}) < 3:
+        servers.pop(0).stop()
+        servers.append(Running(toy))
+    yield servers
+    for server in servers:
+        server.stop()
 
 
 class ServerProcess:

@@ -6,6 +6,7 @@ PART_BYTES` runs one in a process of its own and prints its port.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -57,13 +58,28 @@ def toy_batch(request: pb.StreamBatchesRequest, step: int, labels: bool = True) 
     world = request.world or 1
     count = request.batch_size // world
     first = step * request.batch_size + request.rank * count
-    return whole(range(first, first + count), step, tuple(request.patch), DTYPES[request.image_dtype], labels)
+    indices = [index for index in range(first, first + count) if not request.HasField("share") or falls_to(request.share, index)]
+    return whole(indices, step, tuple(request.patch), DTYPES[request.image_dtype], labels)
+
+
+def falls_to(share: pb.Share, index: int) -> bool:
+    """Whether a sample is of this share: the rule as the .proto states it, written a second time."""
+
+    def ranked(names: Iterable[str]) -> list[str]:
+        volume = toy_sample(index).volume
+        hashes = {name: hashlib.blake2b(name.encode() + b"\0" + volume.encode(), digest_size=8).digest() for name in names}
+        return sorted(hashes, key=lambda name: hashes[name])[::-1]
+
+    owner = ranked(share.members)[0]
+    if not share.instead_of:
+        return owner == share.member
+    return owner in share.instead_of and ranked(set(share.members) - set(share.instead_of))[0] == share.member
 
 
 def whole(indices: Iterable[int], step: int, patch: tuple[int, ...], dtype: str, labels: bool) -> pb.BatchPart:
     indices = list(indices)
-    image = np.stack([toy_image(i, patch, dtype) for i in indices])
-    label = np.stack([toy_label(i, patch) for i in indices])
+    image = np.array([toy_image(i, patch, dtype) for i in indices], dtype).reshape(len(indices), CHANNELS, *patch)
+    label = np.array([toy_label(i, patch) for i in indices], np.uint8).reshape(len(indices), *patch)
     header = pb.BatchHeader(
         image_shape=image.shape,
         image_dtype=dtype,
@@ -78,6 +94,7 @@ def in_parts(batch: pb.BatchPart, size: int = 100) -> list[pb.BatchPart]:
     """The batch cut into parts of `size` bytes of image, then of label."""
     parts = [pb.BatchPart(step=batch.step, image_offset=k, image=batch.image[k : k + size]) for k in range(0, len(batch.image), size)]
     parts += [pb.BatchPart(step=batch.step, label_offset=k, label=batch.label[k : k + size]) for k in range(0, len(batch.label), size)]
+    parts = parts or [pb.BatchPart(step=batch.step)]  # a share without a sample
     parts[0].header.CopyFrom(batch.header)
     parts[-1].last = True
     return parts
