@@ -18,6 +18,7 @@ from augserver.errors import GeometryError
 
 Affine = NDArray[np.float64]
 
+_GRID_SLACK = 1e-6  # voxels: rounding adds no plane to a grid
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSED = np.eye(4)[[2, 1, 0, 3]]  # zyx <-> xyz
 
@@ -104,6 +105,57 @@ def skew_deg(affine: Affine) -> float:
     return float(np.degrees(np.arcsin(min(1.0, cosine))))
 
 
+def axis_letters(affine: Affine) -> str:
+    """Where the file's x, y and z axes run, as three of L R P A S I: "RAS" means x to the Right, y to Anterior, z to Superior."""
+    unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    order = _assign_axes(unit)  # patient axis z, y, x -> array axis
+    letters = {}
+    for patient, (positive, negative) in enumerate(("SI", "PA", "LR")):
+        letters[order[patient]] = positive if unit[2 - patient, order[patient]] > 0 else negative
+    return letters[2] + letters[1] + letters[0]
+
+
+def orthogonal_grid(affine: Affine, shape: Sequence[int]) -> tuple[tuple[int, int, int], Affine]:
+    """The grid at right angles that holds every voxel of a sheared one.
+
+    Two axes are kept with their spacing, and the third is turned to their normal; planes of the two keep their distance. Kept are the
+    two nearest a right angle, of equals (a tilted gantry) those of the smaller voxels: the slices, so that nothing is interpolated
+    between slices. Where no two are at a right angle, the second is turned too, within their plane.
+
+    Args:
+        affine: (4, 4) of the sheared grid.
+        shape: its (Z, Y, X).
+    Returns:
+        The new (Z, Y, X) and affine. Voxel centres of the old grid lie inside the new one.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    unit = affine[:3, :3] / spacing
+    pairs = [(first, second) for first in range(3) for second in range(first + 1, 3)]
+    # Rounded, so that equal angles are equal.
+    first, second = min(pairs, key=lambda pair: (round(abs(float(unit[:, pair[0]] @ unit[:, pair[1]])), 3), spacing[list(pair)].prod()))
+    if spacing[second] < spacing[first]:
+        first, second = second, first  # the finer axis stays
+    third = 3 - first - second
+    frame = np.empty((3, 3))
+    frame[:, first] = unit[:, first]
+    across = unit[:, second] - (unit[:, second] @ unit[:, first]) * unit[:, first]
+    frame[:, second] = across / np.linalg.norm(across)
+    normal = np.cross(frame[:, first], frame[:, second])
+    frame[:, third] = normal * np.sign(normal @ unit[:, third])
+    step = spacing.copy()
+    step[third] = spacing[third] * float(unit[:, third] @ frame[:, third])
+    corners = np.array(np.meshgrid(*((0, size - 1) for size in shape), indexing="ij")).reshape(3, -1)
+    places = (frame.T @ affine[:3, :3] @ corners) / step[:, None]  # in steps of the new axes, from voxel 0
+    low, high = places.min(axis=1), places.max(axis=1)
+    # Begin on a plane of the old grid where it has one: the smallest whole number of steps from voxel 0 that covers the corner.
+    begin = np.floor(low + _GRID_SLACK)
+    z, y, x = (int(size) for size in np.ceil(high - begin - _GRID_SLACK) + 1)
+    matrix = np.eye(4)
+    matrix[:3, :3] = frame * step
+    matrix[:3, 3] = affine[:3, 3] + matrix[:3, :3] @ begin
+    return (z, y, x), check_affine(matrix)
+
+
 def to_canonical(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
     """Permute and flip the last three axes so that they run to Superior, Posterior, Left as nearly as possible.
 
@@ -115,8 +167,7 @@ def to_canonical(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Aff
     """
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosines = unit[::-1]  # row k: along patient axis z, y, x; column: array axis
-    # Of the six assignments the one with the largest summed |cos|: unlike an axis-by-axis maximum it never uses an axis twice.
-    order = max(permutations(range(3)), key=lambda axes: sum(abs(cosines[k, axes[k]]) for k in range(3)))
+    order = _assign_axes(unit)
     lead = array.ndim - 3
     moved = array.transpose(*range(lead), *(lead + axis for axis in order))
     step = np.eye(4)
@@ -133,3 +184,11 @@ def to_canonical(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Aff
 def voxel_to_voxel(source: Affine, target: Affine) -> Affine:
     """The (4, 4) matrix from zyx voxels of the grid `source` to zyx voxels of the grid `target` through the patient's mm."""
     return np.linalg.solve(target, source).astype(np.float64, copy=False)
+
+
+def _assign_axes(unit: NDArray[np.float64]) -> tuple[int, ...]:
+    """For patient axis z, y and x, the array axis that runs along it; `unit` has the array axes as columns, in xyz.
+
+    Of the six assignments the one with the largest summed |cos|: unlike an axis-by-axis maximum it never uses an axis twice.
+    """
+    return max(permutations(range(3)), key=lambda axes: sum(abs(unit[2 - k, axes[k]]) for k in range(3)))

@@ -1,228 +1,153 @@
-"""Read DICOM series: GDCM decodes the slices, we decide whether they make a volume.
+"""Stack the slices of a DICOM series, or refuse them: whether they make a volume is decided by their positions alone.
 
-GDCM sorts what it is given and takes the spacing from two slices; a missing slice, a tilted gantry or two stacks in one series would
-come out as a plausible, wrong grid. So every slice's position and orientation are read first (about 1 ms a file) and compared.
-No patient tag is read, and none leaves this module.
+Slices are named in errors by number and place along the normal, never by file name: those may name the patient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
-from augserver.geometry import affine_from_itk
+from augserver.geometry import Affine, affine_from_itk
+from augserver.ingest.dicom_header import DicomSlice
+from augserver.ingest.dicom_pixels import read_pixels
 from augserver.ingest.scan import Scan, geometry_of
 
-_PREAMBLE = 128
-_SLICE_STORAGE = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")  # CT and MR images; enhanced ones begin the same way
+_MIN_SLICES = 3  # of two, nobody can tell the slice distance from a gap
 _MAX_UNEVEN = 0.02  # of the slice distance: headers are rounded to 0.001 mm, a missing slice is 1
 _MAX_TURN = 1e-3  # between direction cosines of slices: 0.5 mm over 500 mm
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DicomSlice:
-    """What the header of one slice says; positions in LPS mm."""
+class Stack(NamedTuple):
+    """Slices in the order of their positions, and the grid they make (axes slice, row, column)."""
 
-    file: Path
-    series: str
-    number: int
-    modality: str
-    size: tuple[int, ...]
-    pixel_id: int
-    components: int
-    origin: tuple[float, ...]
-    orientation: tuple[float, ...]
-    pixel_spacing: tuple[float, ...]
-    photometric: str
-    frames: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DicomFolder:
-    """The DICOM files of one folder.
-
-    Attributes:
-        series: slices by series, in the order of series number and then UID.
-        broken: names of files that may be slices of any series but cannot be read.
-        other: how many DICOM files are no images (structure sets, reports, directories).
-    """
-
-    series: tuple[tuple[DicomSlice, ...], ...]
-    broken: tuple[str, ...]
-    other: int
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's magic, or at least its suffix."""
-    if path.suffix.lower() == ".dcm":
-        return True
-    with path.open("rb") as file:
-        file.seek(_PREAMBLE)
-        return file.read(4) == b"DICM"
-
-
-def sort_series(files: Sequence[Path]) -> DicomFolder:
-    """Read the headers of the DICOM files of one folder and part them by series."""
-    slices: dict[str, list[DicomSlice]] = {}
-    broken: list[str] = []
-    other = 0
-    for file in files:
-        try:
-            found = _read_slice(file)
-        except (RuntimeError, ValueError):
-            if _may_be_slice(file):
-                broken.append(file.name)
-            else:
-                other += 1
-            continue
-        slices.setdefault(found.series, []).append(found)
-    ordered = sorted(slices.values(), key=lambda group: (group[0].number, group[0].series))
-    return DicomFolder(series=tuple(tuple(group) for group in ordered), broken=tuple(broken), other=other)
+    ordered: tuple[DicomSlice, ...]
+    affine: Affine
 
 
 def read_series(slices: Sequence[DicomSlice], *, name: str, modality: str) -> Scan:
-    """Stack the slices of one series along their normal.
+    """Read a series.
 
     Args:
         slices: in any order.
         name: for errors.
         modality: "ct" or "mr": what the user says this is.
+    Returns:
+        One channel; the affine is sheared if the gantry was tilted. Every slice is rescaled by its own slope and intercept.
     Raises:
-        VolumeError: not one even, upright stack of single-channel slices, another modality, or voxels that cannot be decoded.
+        VolumeError: not one even stack of single-channel slices, another modality, or pixels that cannot be decoded.
     """
-    _check_alike(slices, name, modality)
+    wanted = {"ct": "CT", "mr": "MR"}[modality]
+    found = slices[0].modality
+    if found != wanted:
+        way_out = f"; pass --modality {found.lower()}" if found in ("CT", "MR") else ", which is not taken"
+        raise VolumeError(f"{name}: is of modality {found or 'unknown'}, not {wanted}{way_out}")
+    stack = stack_of(slices, name=name)
+    planes = [
+        read_pixels(one.file, rows=one.rows, columns=one.columns, what=f"{name}: {_place(stack.ordered, index)}")
+        for index, one in enumerate(stack.ordered)
+    ]
+    voxels: NDArray[Any] = np.stack(planes)
+    if voxels.dtype == np.float64:  # of int32 and float32 slices
+        voxels = voxels.astype(np.float32)
+    return Scan(voxels=voxels[None], affine=stack.affine, format="dicom")
+
+
+def stack_of(slices: Sequence[DicomSlice], *, name: str) -> Stack:
+    """Sort slices along their normal and check that they are one even stack.
+
+    Raises:
+        VolumeError: as read_series, by geometry; the message names the slice.
+    """
+    _check_kind(slices, name)
     columns = np.reshape(slices[0].orientation, (2, 3))
     normal = np.cross(columns[0], columns[1])
-    ordered = sorted(slices, key=lambda one: float(np.dot(normal, one.origin)))
+    ordered = tuple(sorted(slices, key=lambda one: (float(np.dot(normal, one.origin)), one.instance)))
+    _check_alike(ordered, name)
     step = _slice_step(ordered, normal, name)
-    row_mm, column_mm = slices[0].pixel_spacing  # DICOM: between rows (y) first
+    row_mm, column_mm = ordered[0].pixel_spacing  # DICOM: between rows (y) first
     distance = float(np.linalg.norm(step))
     direction = np.column_stack([columns[0], columns[1], step / distance])
     with geometry_of(name):
-        affine = affine_from_itk(ordered[0].origin, (column_mm, row_mm, distance), direction.ravel().tolist())
-    return Scan(voxels=_read_voxels(ordered, name), affine=affine, format="dicom")
+        return Stack(ordered, affine_from_itk(ordered[0].origin, (column_mm, row_mm, distance), direction.ravel().tolist()))
 
 
-def _check_alike(slices: Sequence[DicomSlice], name: str, modality: str) -> None:
+def _check_kind(slices: Sequence[DicomSlice], name: str) -> None:
     first = slices[0]
-    wanted = {"ct": "CT", "mr": "MR"}[modality]
-    if first.modality != wanted:
-        way_out = f"; pass --modality {first.modality.lower()}" if first.modality in ("CT", "MR") else ", which is not taken"
-        raise VolumeError(f"{name}: is of modality {first.modality or 'unknown'}, not {wanted}{way_out}")
     if first.frames > 1:
         raise VolumeError(f"{name}: is a multi-frame (enhanced) DICOM, which is not taken yet; convert it to NIfTI first")
     if first.components != 1 or first.photometric != "MONOCHROME2":
         raise VolumeError(
-            f"{name}: its slices are {first.photometric} with {first.components} values per voxel, must be MONOCHROME2 with one"
+            f"{name}: its slices are {first.photometric or 'of unknown kind'} with {first.components} values per voxel, "
+            "must be MONOCHROME2 with one"
         )
-    if not any(first.orientation):
+    unplaced = [one for one in slices if not any(one.orientation) or not min(one.pixel_spacing) > 0]
+    if unplaced:
         raise VolumeError(
-            f"{name}: its slices carry no position, orientation or pixel spacing: captures or scouts, not a volume; leave them out"
+            f"{name}: {len(unplaced)} of {len(slices)} slices (instance {unplaced[0].instance} first) carry no position, orientation or "
+            "pixel spacing: captures or scouts, not a volume; leave them out"
         )
-    if len(slices) < 2:
-        raise VolumeError(f"{name}: has one slice, so the distance of slices is unknown; a volume needs at least two")
-    for one in slices:
-        if (one.size, one.photometric, one.components, one.frames) != (first.size, first.photometric, first.components, first.frames):
+    axes = np.reshape(first.orientation, (2, 3))
+    if not np.allclose(axes @ axes.T, np.eye(2), atol=_MAX_TURN):
+        raise VolumeError(f"{name}: the orientation of its slices is not two unit vectors at a right angle; correct the header")
+    if len(slices) < _MIN_SLICES:
+        raise VolumeError(
+            f"{name}: has {len(slices)} slice(s), too few for a volume: at least {_MIN_SLICES} are needed to tell the slice distance "
+            "from a gap; add the missing slices, or leave the series out"
+        )
+
+
+def _check_alike(ordered: Sequence[DicomSlice], name: str) -> None:
+    first = ordered[0]
+    for index, one in enumerate(ordered):
+        where = f"{name}: {_place(ordered, index)}"
+        kinds = [(each.rows, each.columns, each.photometric, each.components, each.frames) for each in (first, one)]
+        if kinds[0] != kinds[1]:
             raise VolumeError(
-                f"{name}: slices differ in size or kind: {first.file.name} has {first.size}, {one.file.name} {one.size}; part the series"
+                f"{where} has {one.rows} x {one.columns} pixels, {_place(ordered, 0)} {first.rows} x {first.columns}, "
+                "or they differ in kind; part the series"
             )
-        if not np.allclose(one.orientation, first.orientation, atol=_MAX_TURN) or not np.allclose(
-            one.pixel_spacing, first.pixel_spacing, rtol=1e-3
-        ):
-            raise VolumeError(
-                f"{name}: slices {first.file.name} and {one.file.name} differ in orientation or pixel spacing; part the series into stacks"
-            )
+        if not np.allclose(one.orientation, first.orientation, atol=_MAX_TURN):
+            raise VolumeError(f"{where} and {_place(ordered, 0)} differ in orientation; part the series into stacks")
+        if not np.allclose(one.pixel_spacing, first.pixel_spacing, rtol=1e-3):
+            raise VolumeError(f"{where} and {_place(ordered, 0)} differ in pixel spacing; part the series into stacks")
 
 
 def _slice_step(ordered: Sequence[DicomSlice], normal: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """The vector from one slice to the next, the same for all within rounding."""
     origins = np.array([one.origin for one in ordered])
-    heights = origins @ normal
-    gaps = np.diff(heights)
+    gaps = np.diff(origins @ normal)
     if gaps.min() <= 1e-3:
         at = int(gaps.argmin())
         raise VolumeError(
-            f"{name}: {ordered[at].file.name} and {ordered[at + 1].file.name} lie in the same place: not a volume, "
+            f"{name}: {_place(ordered, at)} and {_place(ordered, at + 1)} lie in the same place: not a volume, "
             "or several in one series; part the series by time or echo"
         )
+    usual = float(np.median(gaps))
+    worst = int(np.abs(gaps - usual).argmax())
+    if abs(gaps[worst] - usual) > max(_MAX_UNEVEN * usual, 0.005):
+        raise VolumeError(
+            f"{name}: unevenly spaced, {gaps.min():.3f} to {gaps.max():.3f} mm: between {_place(ordered, worst)} and "
+            f"{_place(ordered, worst + 1)} are {gaps[worst]:.3f} mm, usual are {usual:.3f}: a slice is missing, or there are several "
+            "stacks; complete or part the series"
+        )
     step: NDArray[np.float64] = (origins[-1] - origins[0]) / (len(ordered) - 1)
-    even = origins[0] + np.arange(len(ordered))[:, None] * step
-    off = np.linalg.norm(origins - even, axis=1)
+    off = np.linalg.norm(origins - origins[0] - np.arange(len(ordered))[:, None] * step, axis=1)
     if off.max() > max(_MAX_UNEVEN * float(np.linalg.norm(step)), 0.005):
         raise VolumeError(
-            f"{name}: the slices are unevenly spaced, {gaps.min():.3f} to {gaps.max():.3f} mm apart, "
-            f"{off.max():.3f} mm off an even stack: a slice is missing, or there are several stacks; complete or part the series"
+            f"{name}: unevenly spaced: {_place(ordered, int(off.argmax()))} lies {off.max():.3f} mm off the line of the others; "
+            "part the series into stacks"
         )
     return step
 
 
-def _read_voxels(ordered: Sequence[DicomSlice], name: str) -> NDArray[np.generic]:
-    reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([str(one.file) for one in ordered])
-    if len({one.pixel_id for one in ordered}) > 1:
-        # Rescale slopes differ by slice: in the first slice's integer type the others would be rounded.
-        reader.SetOutputPixelType(sitk.sitkFloat32)
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints of uneven slices at 1e-4 of their distance; we have checked them
-    try:
-        voxels: NDArray[np.generic] = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
-        raise VolumeError(f"{name}: GDCM cannot decode its slices: {str(error).strip().splitlines()[-1]}") from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
-    return voxels
-
-
-def _read_slice(file: Path) -> DicomSlice:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(file))
-    reader.ReadImageInformation()
-
-    def text(tag: str) -> str:
-        return reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else ""
-
-    def numbers(tag: str, count: int) -> tuple[float, ...]:
-        values = tuple(float(word) for word in text(tag).split("\\") if word.strip())
-        if len(values) != count or not np.isfinite(values).all():
-            raise ValueError(tag)
-        return values
-
-    try:
-        origin, orientation, spacing = numbers("0020|0032", 3), numbers("0020|0037", 6), numbers("0028|0030", 2)
-    except ValueError:
-        # Secondary captures and scouts without a plane: a series of their own, refused as what it is.
-        origin, orientation, spacing = (0.0,) * 3, (0.0,) * 6, (0.0,) * 2
-    series_number = text("0020|0011")
-    return DicomSlice(
-        file=file,
-        series=text("0020|000e"),
-        number=int(series_number) if series_number.lstrip("+-").isdigit() else 0,
-        modality=text("0008|0060"),
-        size=tuple(reader.GetSize()),
-        pixel_id=reader.GetPixelIDValue(),
-        components=reader.GetNumberOfComponents(),
-        origin=origin,
-        orientation=orientation,
-        pixel_spacing=spacing,
-        photometric=text("0028|0004"),
-        frames=reader.GetSize()[2] if len(reader.GetSize()) > 2 else 1,
-    )
-
-
-def _may_be_slice(file: Path) -> bool:
-    """Whether an unreadable file's meta header, always explicit little endian, calls it a CT or MR image, or says nothing."""
-    with file.open("rb") as data:
-        meta = data.read(1024)
-    at = meta.find(b"\x02\x00\x02\x00UI")
-    if at < 0 or meta[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
-        return True
-    length = int.from_bytes(meta[at + 6 : at + 8], "little")
-    return meta[at + 8 : at + 8 + length].decode("latin-1").startswith(_SLICE_STORAGE)
+def _place(ordered: Sequence[DicomSlice], index: int) -> str:
+    """A slice, named so that a person finds it and nobody learns whose it is."""
+    one = ordered[index]
+    columns = np.reshape(one.orientation, (2, 3))
+    height = float(np.dot(np.cross(columns[0], columns[1]), one.origin))
+    return f"slice {index + 1} of {len(ordered)} (instance {one.instance}, at {height:.2f} mm)"

@@ -60,4 +60,4 @@ def _read(path: Path, kind: str, reader: str, check: Callable[[Path], tuple[tupl
     # MetaIO fills what it cannot decode with whatever is in memory; so nothing is believed that is not in the file, in either byte order.
     if payload.crc32 not in (zlib.crc32(voxels.data), zlib.crc32(voxels.byteswap().data)):
         raise VolumeError(f"{path.name}: SimpleITK finds other voxels than are in the file: the header misleads it; write the file again")
-    return Scan(voxels=voxels, affine=affine, format=kind)
+    return Scan(voxels=voxels[None], affine=affine, format=kind)

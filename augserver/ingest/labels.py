@@ -1,4 +1,4 @@
-"""Pair scans with their label files, and read a label onto its image's grid."""
+"""Pair scans with their label files by a pattern or a folder."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from augserver.errors import ConfigError, GeometryError, VolumeError
-from augserver.geometry import Affine
-from augserver.ingest.resample import carry_label
-from augserver.ingest.scan import canonical_scan
-from augserver.ingest.sources import READERS, Source, read_file, split_suffix
+from augserver.errors import ConfigError, VolumeError
+from augserver.ingest.formats import READERS, split_suffix
+from augserver.ingest.sources import Source
 
 _ID = "{id}"
-_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,36 +84,3 @@ class LabelRule:
             if present:
                 return present[0]
         raise VolumeError(f"{source.stem}: no label found; looked for {looked}; add it, or take the scan out, or ingest without --labels")
-
-
-def read_label(path: Path, shape: tuple[int, int, int], affine: Affine) -> NDArray[np.uint8]:
-    """Read a label file and carry it onto the image's grid by position in mm.
-
-    Args:
-        shape, affine: the image's grid.
-    Returns:
-        uint8 of `shape`; 0 where the label's own grid ends.
-    Raises:
-        VolumeError: as the readers; values that are no class ids 0..255; or no overlap with the image.
-    """
-    scan = canonical_scan(read_file(path), name=path.name)
-    label = _class_ids(scan.voxels, path.name)
-    try:
-        return carry_label(label, scan.affine, shape, affine)
-    except GeometryError as error:
-        raise VolumeError(f"{path.name}: {error}") from error
-
-
-def _class_ids(voxels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
-    ids = np.empty(voxels.shape, np.uint8)
-    wrong = np.empty(0, voxels.dtype)
-    for index, plane in enumerate(voxels):
-        with np.errstate(invalid="ignore"):  # NaN and what lies beyond uint8 is found by the comparison
-            np.copyto(ids[index], plane, casting="unsafe")
-        differs = ids[index] != plane
-        if differs.any():
-            wrong = np.unique(np.concatenate([wrong, plane[differs]]))[: _SHOWN + 1]
-    if wrong.size:
-        shown = ", ".join([f"{value:g}" for value in wrong[:_SHOWN].tolist()] + ["..."] * (wrong.size > _SHOWN))
-        raise VolumeError(f"{name}: has values that are no class ids: {shown}; allowed: whole numbers 0 to 255; renumber the classes")
-    return ids

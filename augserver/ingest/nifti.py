@@ -20,8 +20,8 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
-from augserver.geometry import Affine, affine_from_ras, skew_deg
-from augserver.ingest.scan import MAX_SKEW_DEG, Scan, check_grid, geometry_of
+from augserver.geometry import Affine, affine_from_ras
+from augserver.ingest.scan import Scan, check_grid, geometry_of
 
 _HEADER_SIZES: dict[int, Any] = {348: Nifti1Header, 540: Nifti2Header}
 _PAIRED: dict[int, Any] = {348: Nifti1PairHeader, 540: Nifti2PairHeader}
@@ -36,7 +36,9 @@ def read_nifti(path: Path) -> Scan:
     """Read a .nii, .nii.gz, or the .hdr of a pair whose .img lies beside it.
 
     Raises:
-        VolumeError: truncated, corrupt, not NIfTI, no 3-D grid of real numbers, or a geometry that is missing or contradicts itself.
+        VolumeError: truncated, corrupt, not NIfTI, no grid of real numbers, or a geometry that is missing or contradicts itself.
+
+    A fourth axis comes back as channels, whatever it means; the caller decides whether to take them.
     """
     name = path.name
     try:
@@ -44,7 +46,7 @@ def read_nifti(path: Path) -> Scan:
             header, paired = _read_header(file, name)
             shape = _checked_shape(header, name)
             dtype = _checked_dtype(header, name)
-            affine = _affine(header, shape, name)
+            affine = _affine(header, shape[:3], name)
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
             offset = _checked_offset(header, name)
             if paired:
@@ -57,8 +59,21 @@ def read_nifti(path: Path) -> Scan:
         raise VolumeError(f"{name}: the gzip stream is truncated or corrupt ({error}); copy the file again from its source") from error
     except OSError as error:
         raise VolumeError(f"{name}: cannot be read ({error.strerror or error}); copy the file again from its source") from error
-    voxels = np.frombuffer(data, dtype).reshape(shape[::-1])
-    return Scan(voxels=_scaled(voxels, header, name), affine=affine, format="nifti")
+    voxels = np.frombuffer(data, dtype).reshape((*shape[3:], *shape[2::-1]))
+    scaled = _scaled(voxels, header, name)
+    notes = () if scaled is voxels else (f"scaled by slope {header['scl_slope']:g}, intercept {header['scl_inter']:g}",)
+    return Scan(voxels=scaled, affine=affine, format="nifti", notes=notes)
+
+
+def voxel_count(path: Path) -> int:
+    """How many values a file promises, from its header alone.
+
+    Raises:
+        VolumeError, OSError, EOFError, zlib.error: the header cannot be read.
+    """
+    with _open(path) as file:
+        header, _ = _read_header(file, path.name)
+    return int(np.prod(_checked_shape(header, path.name), dtype=object))
 
 
 def image_of_pair(header: Path) -> Path:
@@ -111,10 +126,13 @@ def _checked_shape(header: Any, name: str) -> tuple[int, ...]:
         shape = tuple(int(size) for size in header.get_data_shape())
     except (HeaderDataError, ValueError, IndexError) as error:
         raise VolumeError(f"{name}: the NIfTI header has no valid size: {error}") from error
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    check_grid(shape, name=name)
-    return shape
+    check_grid(shape[:3], name=name)
+    further = tuple(size for size in shape[3:] if size != 1)
+    if len(further) > 1 or 0 in further:
+        raise VolumeError(
+            f"{name}: has {len(shape)} axes {shape} (x, y, z, ...), at most one beyond the third may be longer than 1; split it"
+        )
+    return (*shape[:3], *(further or (1,)))
 
 
 def _checked_dtype(header: Any, name: str) -> np.dtype[Any]:
@@ -153,14 +171,14 @@ def _affine(header: Any, shape: tuple[int, ...], name: str) -> Affine:
                 "set one, for example with nibabel's img.set_sform(affine, 1)"
             )
         affine = affine_from_ras(qform if sform is None else sform)
-        if skew_deg(affine) > MAX_SKEW_DEG:
-            return affine  # refused by its skew, which no qform can have
+        seen = affine
         if sform is None or qform is None:
             other, which = _with_voxel_sizes(affine, header), "voxel sizes (pixdim)"
         else:
             other, which = affine_from_ras(qform), "qform"
+            seen = _nearest_rotation(affine)
     corners = np.array(np.meshgrid(*((0, size - 1) for size in shape[::-1]), indexing="ij")).reshape(3, -1)
-    apart = float(np.linalg.norm((affine - other)[:3, :3] @ corners + (affine - other)[:3, 3:], axis=0).max())
+    apart = float(np.linalg.norm((seen - other)[:3, :3] @ corners + (seen - other)[:3, 3:], axis=0).max())
     extent = float(np.linalg.norm(affine[:3, :3] @ (np.array(shape[::-1]) - 1)))
     # float32 quaternions are good to about 1e-3 rad near half turns; half a voxel is where a label would move.
     if apart > 0.5 * float(np.linalg.norm(affine[:3, :3], axis=0).min()) + 1e-3 * extent:
@@ -170,6 +188,18 @@ def _affine(header: Any, shape: tuple[int, ...], name: str) -> Affine:
             "which they believe; keep the right one: set the code of the other to 0, or correct the voxel sizes"
         )
     return affine
+
+
+def _nearest_rotation(affine: Affine) -> Affine:
+    """What of an affine a qform can say: the same spacing, and of its directions the nearest ones at right angles.
+
+    It is the affine itself unless that is sheared; writers of both forms take the polar factor of the directions, as we do.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
+    matrix = affine.copy()
+    matrix[:3, :3] = (left @ right) * spacing
+    return matrix
 
 
 def _with_voxel_sizes(affine: Affine, header: Any) -> Affine:
@@ -221,6 +251,7 @@ def _scaled(voxels: NDArray[Any], header: Any, name: str) -> NDArray[Any]:
     if slope is None or (slope == 1 and not intercept):
         return voxels
     scaled = np.empty(voxels.shape, np.float32)
-    for index, plane in enumerate(voxels):
-        scaled[index] = plane.astype(np.float64) * slope + (intercept or 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite, which is refused later by count
+        for index in np.ndindex(voxels.shape[:2]):
+            scaled[index] = voxels[index].astype(np.float64) * slope + (intercept or 0.0)
     return scaled

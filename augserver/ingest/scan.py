@@ -1,4 +1,4 @@
-"""What every reader returns: one grid of voxels and where it lies in the patient."""
+"""What every reader returns: a grid of voxels and where it lies in the patient."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from augserver.errors import GeometryError, VolumeError
-from augserver.geometry import Affine, skew_deg, spacing_of, to_canonical
-
-MAX_SKEW_DEG = 0.5  # above it rotations in mm would visibly shear the body; below lie rounded headers
+from augserver.geometry import Affine, axis_letters, spacing_of, to_canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,35 +18,47 @@ class Scan:
     """A scan as its file has it, or re-oriented.
 
     Attributes:
-        voxels: (Z, Y, X) of any real dtype, in the volume's own unit (rescale slope and intercept applied).
-        affine: (4, 4), zyx voxel -> xyz LPS mm.
+        voxels: (C, Z, Y, X) of any real dtype, in the volume's own unit (rescale slope and intercept applied).
+        affine: (4, 4), zyx voxel -> xyz LPS mm; its axes need not be at right angles (gantry tilt).
         format: "nifti", "metaimage", "nrrd" or "dicom".
+        notes: what was done to it on the way, for the report.
     """
 
     voxels: NDArray[Any]
     affine: Affine
     format: str
+    notes: tuple[str, ...] = ()
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """zyx."""
         return spacing_of(self.affine)
 
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(Z, Y, X)."""
+        z, y, x = self.voxels.shape[1:]
+        return z, y, x
 
-def canonical_scan(scan: Scan, *, name: str) -> Scan:
-    """The scan with axes to Superior, Posterior, Left, by permutation and flips only.
+
+def canonical_scan(scan: Scan) -> Scan:
+    """The scan with axes to Superior, Posterior, Left as nearly as permutation and flips come: no voxel is interpolated."""
+    voxels, affine = to_canonical(scan.voxels, scan.affine)
+    letters = axis_letters(scan.affine)
+    notes = () if letters == "LPS" else (f"axes turned from {letters} to LPS",)
+    return Scan(voxels=voxels, affine=affine, format=scan.format, notes=scan.notes + notes)
+
+
+def one_channel(scan: Scan, *, name: str) -> NDArray[Any]:
+    """The (Z, Y, X) voxels of a scan that must have one channel.
 
     Raises:
-        VolumeError: the axes are not at right angles (gantry tilt, shear).
+        VolumeError: it has several.
     """
-    skew = skew_deg(scan.affine)
-    if skew > MAX_SKEW_DEG:
-        raise VolumeError(
-            f"{name}: the voxel axes are {skew:.1f} degrees off a right angle (gantry tilt or shear), at most {MAX_SKEW_DEG} is allowed; "
-            "resample the scan onto an orthogonal grid first"
-        )
-    voxels, affine = to_canonical(scan.voxels, scan.affine)
-    return Scan(voxels=voxels, affine=affine, format=scan.format)
+    if len(scan.voxels) != 1:
+        raise VolumeError(f"{name}: has {len(scan.voxels)} channels (a fourth axis), must be one; split it into 3-D files")
+    voxels: NDArray[Any] = scan.voxels[0]
+    return voxels
 
 
 def check_grid(shape: tuple[int, ...], *, name: str) -> None:
@@ -66,8 +76,8 @@ def check_grid(shape: tuple[int, ...], *, name: str) -> None:
         raise VolumeError(f"{name}: has {len(shape)} axes {shape}, a volume has three; stack the slices into one 3-D file")
     if len(shape) > 3:
         raise VolumeError(
-            f"{name}: has {len(shape)} axes {shape} (x, y, z, ...): channels or time points are not taken yet; "
-            "split it into 3-D files, one each"
+            f"{name}: has {len(shape)} axes {shape} (x, y, z, ...), which only NIfTI files may have: "
+            "split it into 3-D files, or convert it to NIfTI and pass --fourth-axis channels"
         )
 
 

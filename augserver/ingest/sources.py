@@ -5,27 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from augserver.errors import NotFoundError
-from augserver.ingest.dicom import DicomSlice, is_dicom, read_series, sort_series
-from augserver.ingest.itk_file import read_metaimage, read_nrrd
-from augserver.ingest.nifti import image_of_pair, read_nifti
-from augserver.ingest.scan import Scan
+import numpy as np
 
-READERS: dict[str, Callable[[Path], Scan]] = {
-    ".nii.gz": read_nifti,
-    ".nii": read_nifti,
-    ".hdr.gz": read_nifti,
-    ".hdr": read_nifti,
-    ".nrrd": read_nrrd,
-    ".nhdr": read_nrrd,
-    ".mha": read_metaimage,
-    ".mhd": read_metaimage,
-}
-"""By suffix, longest first."""
+from augserver.errors import NotFoundError, VolumeError
+from augserver.ingest.dicom import read_series
+from augserver.ingest.dicom_header import DicomSlice, is_dicom, names_patient, sort_series
+from augserver.ingest.formats import files_of, read_file, split_suffix
+from augserver.ingest.label_source import LabelSource
+from augserver.ingest.scan import Scan
 
 _VOXEL_FILES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")  # found through their headers
 
@@ -35,11 +26,14 @@ class Source:
     """One scan that may become a volume.
 
     Attributes:
-        path: its file (of a pair, the header), or the folder of a DICOM series.
+        path: its file (of a pair, the header; of several channels, the first), or the folder of a DICOM series.
         root: the folder under which it was found.
         stem: name without suffix; labels are looked up by it.
         name: folders below and including the root, then the stem; see names.volume_ids.
         slices: of a DICOM series, else empty.
+        channels: files of the second and further channels.
+        label: its label, where a layout says so.
+        names_patient: its name contains an identifier of the patient, by the DICOM headers.
         problem: why it cannot be read, known before trying; else empty.
     """
 
@@ -48,30 +42,36 @@ class Source:
     stem: str
     name: tuple[str, ...]
     slices: tuple[DicomSlice, ...] = ()
+    channels: tuple[Path, ...] = ()
+    label: LabelSource | None = None
+    names_patient: bool = False
     problem: str = ""
 
     def files(self) -> list[Path]:
-        """Every file that its voxels and geometry come from, as far as the name tells."""
+        """Every file that its voxels and geometry come from, as far as the name tells.
+
+        Raises:
+            VolumeError: the second file of a pair is missing.
+        """
         if self.slices:
             return [one.file for one in self.slices]
-        if split_suffix(self.path)[1] in (".hdr", ".hdr.gz"):
-            return [self.path, image_of_pair(self.path)]
-        return [self.path]
+        return [file for path in (self.path, *self.channels) for file in files_of(path)]
 
     def size_bytes(self) -> int:
         """Size of its files on disk, for the progress bar; what cannot be seen counts 0."""
-        files = [one.file for one in self.slices] or [self.path]
+        files = [one.file for one in self.slices] or [self.path, *self.channels]
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def read(self, modality: str) -> Scan:
         """Read it with the reader of its kind.
 
         Raises:
-            VolumeError: as the readers.
+            VolumeError: as the readers; or channels on different grids.
         """
         if self.slices:
             return read_series(self.slices, name=self.stem, modality=modality)
-        return read_file(self.path)
+        scan = read_file(self.path)
+        return _join_channels(scan, [read_file(path) for path in self.channels], name=self.stem) if self.channels else scan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,23 +85,6 @@ class Found:
 
     sources: tuple[Source, ...]
     skipped: dict[str, int]
-
-
-def read_file(path: Path) -> Scan:
-    """Read one file by its suffix, which READERS must have.
-
-    Raises:
-        VolumeError: as the readers.
-    """
-    return READERS[split_suffix(path)[1]](path)
-
-
-def split_suffix(path: Path) -> tuple[str, str]:
-    """Stem and known suffix ("" if unknown) of a file name; case does not count."""
-    for suffix in READERS:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)], suffix
-    return path.stem, ""
 
 
 def find_sources(paths: Iterable[Path]) -> Found:
@@ -156,6 +139,14 @@ def _files_below(path: Path, skipped: dict[str, int]) -> list[Path]:
     return sorted(files)
 
 
+def _join_channels(first: Scan, others: Sequence[Scan], *, name: str) -> Scan:
+    for number, scan in enumerate(others, 2):
+        if scan.grid != first.grid or not np.allclose(scan.affine, first.affine, atol=1e-3):
+            raise VolumeError(f"{name}: channel {number} lies on another grid than the first; channels must share one: resample them first")
+    voxels = np.concatenate([first.voxels, *(scan.voxels for scan in others)])
+    return Scan(voxels=voxels, affine=first.affine, format=first.format, notes=(*first.notes, f"{len(voxels)} channels from files"))
+
+
 def _file_source(file: Path, root: Path) -> Source:
     stem = split_suffix(file)[0]
     return Source(path=file, root=root, stem=stem, name=(root.name, *file.relative_to(root).parts[:-1], stem))
@@ -169,14 +160,16 @@ def _series_sources(folder: Path, files: Sequence[Path], root: Path, skipped: di
     problem = ""
     if found.broken:
         problem = (
-            f"{folder.name}: {len(found.broken)} DICOM file(s) of this folder cannot be read, {found.broken[0]} first: "
-            "truncated or corrupt, and perhaps a slice of this volume; copy them again, or take them out if they are none"
+            f"{folder.name}: {len(found.broken)} of {len(files)} DICOM files of this folder cannot be read, number "
+            f"{found.broken[0]} by name first: truncated or corrupt, and perhaps slices of this volume; copy them again, or take them out"
         )
     parts = (root.name, *folder.relative_to(root).parts)
     sources = []
     for number, slices in enumerate(found.series, 1):
         stem = folder.name if len(found.series) == 1 else f"{folder.name}_{number}"
-        sources.append(Source(path=folder, root=root, stem=stem, name=(*parts[:-1], stem), slices=slices, problem=problem))
+        names = (*parts[:-1], stem)
+        private = any(names_patient(part, slices) for part in names)
+        sources.append(Source(path=folder, root=root, stem=stem, name=names, slices=slices, names_patient=private, problem=problem))
     if problem and not sources:
         sources.append(Source(path=folder, root=root, stem=folder.name, name=parts, problem=problem))
     return sources

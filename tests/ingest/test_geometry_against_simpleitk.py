@@ -13,7 +13,7 @@ from scipy.ndimage import map_coordinates
 
 from augserver.volume import Volume
 
-POINTS = 300
+POINTS = 1000
 
 
 def assert_points_keep_their_values(original: sitk.Image, volume: Volume, *, atol: float = 0.51) -> None:
@@ -78,21 +78,6 @@ def test_dicom_series(unzip: Callable[[str], Path], ingest_all: Callable[..., An
     [series] = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     original = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series))
     assert_points_keep_their_values(original, dataset.read(dataset.volumes[0]))
-
-
-@pytest.mark.slow
-def test_all_48_orientations(unzip: Callable[[str], Path], ingest_all: Callable[..., Any]) -> None:
-    folder = unzip("orientations48/nifti_space.zip")
-    outcomes, dataset = ingest_all(folder, modality="mr")
-    assert [outcome.reason for outcome in outcomes] == [""] * 48
-    for name in dataset.volumes:
-        volume = dataset.read(name)
-        [file] = folder.rglob(f"{name}.nii.gz")
-        original = sitk.ReadImage(str(file))
-        for index in np.random.default_rng(0).integers(0, original.GetSize(), (20, 3)).tolist():
-            voxel = np.linalg.solve(volume.info.affine, [*original.TransformIndexToPhysicalPoint(index), 1])[:3]
-            np.testing.assert_allclose(voxel, np.rint(voxel), atol=2e-3)
-            assert volume.image[0][tuple(np.rint(voxel).astype(int))] == original[index]
 
 
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz", "hdr", "nrrd", "nhdr", "mha", "mhd"])
@@ -160,7 +145,9 @@ def test_label_on_another_oblique_grid_is_simpleitks_nearest(
     label = sitk.Resample(lesion, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
     (tmp_path / "labels").mkdir()
     sitk.WriteImage(label, str(tmp_path / "labels/head.nrrd"), True)
-    outcomes, dataset = ingest_all(tmp_path / "in", labels=str(tmp_path / "labels"), modality="mr", spacing_mm=spacing_mm)
+    outcomes, dataset = ingest_all(
+        tmp_path / "in", labels=str(tmp_path / "labels"), modality="mr", spacing_mm=spacing_mm, min_label_cover=0.1
+    )
     assert [outcome.reason for outcome in outcomes] == [""]
     volume = dataset.read("head")
     reference = sitk.GetImageFromArray(volume.label)

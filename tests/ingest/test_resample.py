@@ -14,7 +14,7 @@ from scipy import ndimage
 from augserver.errors import GeometryError
 from augserver.geometry import affine_of
 from augserver.ingest import IngestConfig
-from augserver.ingest.resample import carry_label, resample_image, resampled_affine, resampled_shape
+from augserver.ingest.resample import carry_label, cover_share, resample_image, resampled_affine, resampled_shape
 
 
 @pytest.mark.parametrize("target", [(3.0, 3.0, 3.0), (1.0, 1.0, 1.0), (7.0, 0.4, 0.5), (2.0, 1.0, 0.75), (100.0, 100.0, 100.0)])
@@ -92,9 +92,11 @@ def test_carried_labels_equal_simpleitks_nearest_to_the_last_half_voxel() -> Non
     assert 0 < np.count_nonzero(got) < got.size
 
 
-def test_a_label_elsewhere_is_refused() -> None:
-    with pytest.raises(GeometryError, match="does not overlap"):
-        carry_label(np.ones((2, 2, 2), np.uint8), affine_of((1, 1, 1), (100, 0, 0)), (5, 5, 5), affine_of((1, 1, 1)))
+@pytest.mark.parametrize(("shift_mm", "share"), [(0.0, 1.0), (1.0, 0.75), (2.0, 0.5), (4.0, 0.0), (1000.0, 0.0)])
+def test_the_share_that_a_label_covers_is_counted_in_voxel_centres(shift_mm: float, share: float) -> None:
+    image = affine_of((1, 1, 1))
+    assert cover_share((4, 5, 6), image, (9, 9, 9), affine_of((1, 1, 1), (0, 0, shift_mm))) == share
+    assert cover_share((4, 5, 6), image, (2, 5, 6), image) == 0.5
 
 
 def test_rounding_in_headers_flips_no_voxel() -> None:

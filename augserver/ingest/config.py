@@ -1,0 +1,69 @@
+"""What an ingest does to every scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from augserver.augment.recipe import MAX_SPACING_MM, MIN_SPACING_MM
+from augserver.errors import ConfigError, GeometryError
+from augserver.geometry import check_spacing
+from augserver.ingest.labels import LabelRule
+
+FOURTH_AXIS = ("refuse", "channels")
+IDS = ("auto", "names", "hashed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestConfig:
+    """What is done to every scan.
+
+    Attributes:
+        modality: "ct" or "mr".
+        spacing_mm: zyx to resample to; None keeps each scan's own.
+        labels: where labels are; None: none, or the scans bring their own.
+        labelled: whether the dataset has labels; with `labels` it has.
+        fourth_axis: what a fourth axis of a file is: "refuse" it, or take it as "channels".
+        min_label_cover: least share of an image that its label's grid must cover, 0 to 1; what is beyond counts as background.
+        ids: what volumes are called: by "names" of files; "hashed", by their content; or "auto": by names unless the DICOM headers
+            say that the name is the patient's.
+        jobs: volumes in work at the same time.
+        memory_bytes: estimated memory that they may take together; one volume is always let in.
+    """
+
+    modality: str = "ct"
+    spacing_mm: tuple[float, float, float] | None = None
+    labels: LabelRule | None = None
+    labelled: bool = False
+    fourth_axis: str = "refuse"
+    min_label_cover: float = 0.95  # one slice in twenty may be missing; a label of another body part covers far less
+    ids: str = "auto"
+    jobs: int = 1
+    memory_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        if self.spacing_mm is not None:
+            check_spacing(self.spacing_mm, what="--spacing-mm")
+            if not all(MIN_SPACING_MM <= each <= MAX_SPACING_MM for each in self.spacing_mm):
+                raise GeometryError(f"--spacing-mm must be {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, got {self.spacing_mm}")
+        for name, value, allowed in (("--fourth-axis", self.fourth_axis, FOURTH_AXIS), ("--ids", self.ids, IDS)):
+            if value not in allowed:
+                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        if not 0 <= self.min_label_cover <= 1:
+            raise ConfigError(f"--min-label-cover must be 0 to 1, got {self.min_label_cover}")
+        if self.jobs < 1 or self.memory_bytes < 1:
+            raise ConfigError(f"--jobs and --memory-gb must be positive, got {self.jobs} and {self.memory_bytes} bytes")
+
+    @property
+    def fill(self) -> float:
+        """The value of voxels that no scan covers: air in a CT."""
+        return -1000.0 if self.modality == "ct" else 0.0
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What goes on record in the dataset, and must be the same when an ingest is resumed."""
+        return {
+            "axes": "z to Superior, y to Posterior, x to Left",
+            "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
+            "labels": self.labelled or self.labels is not None,
+        }

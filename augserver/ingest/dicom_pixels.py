@@ -1,0 +1,122 @@
+"""Decode the pixels of one DICOM slice: native or compressed, in the volume's own unit.
+
+pydicom decodes native and RLE itself, JPEG 2000 and HTJ2K by OpenJPEG, JPEG-LS by CharLS, and the older JPEGs by GDCM. What the header
+and the stream's own frame header say of the size must agree first: a decoder that believes a damaged size asks for gigabytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.encaps import generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from pydicom.uid import JPEG2000 as JPEG2000Any
+
+from augserver.errors import VolumeError
+from augserver.ingest.dicom_header import hostile_dicom
+
+_JPEG_2000 = (JPEG2000Lossless, JPEG2000Any, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+_DECODERS = (
+    {RLELossless: "pydicom"}
+    | dict.fromkeys(_JPEG_2000, "pylibjpeg")
+    | dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls")
+    | dict.fromkeys((JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit, JPEGBaseline8Bit), "gdcm")
+)
+_BITS = (8, 16, 32)
+
+
+def read_pixels(file: Path, *, rows: int, columns: int, what: str) -> NDArray[Any]:
+    """Decode one slice.
+
+    Args:
+        rows, columns: what the header said when the series was sorted.
+        what: names the slice in errors, without its file name.
+    Returns:
+        (rows, columns): the stored integers if there is no rescaling; int32 where slope and intercept are whole, else float32.
+    Raises:
+        VolumeError: another size, too few bytes, a transfer syntax without decoder, a non-linear modality table, or a damaged stream.
+    """
+    with hostile_dicom(what):
+        data = pydicom.dcmread(file)
+        stored = _decode(data, rows, columns, what)
+        if "ModalityLUTSequence" in data:
+            raise VolumeError(f"{what}: maps its values by a modality lookup table, which is not taken; convert the series to NIfTI first")
+        slope, intercept = (float(data.get(key, default)) for key, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+        return _rescaled(stored, slope, intercept, what)
+
+
+def _decode(data: Any, rows: int, columns: int, what: str) -> NDArray[Any]:
+    syntax = data.file_meta.TransferSyntaxUID if "TransferSyntaxUID" in data.file_meta else UID("1.2.840.10008.1.2")
+    bits, stored = int(data.BitsAllocated), int(data.BitsStored)
+    if (data.Rows, data.Columns) != (rows, columns) or min(rows, columns) < 1:
+        raise VolumeError(f"{what}: is {data.Rows} x {data.Columns} pixels, was {rows} x {columns}; copy it again")
+    if bits not in _BITS or not 1 <= stored <= bits or int(data.HighBit) != stored - 1 or data.PixelRepresentation not in (0, 1):
+        raise VolumeError(f"{what}: stores {stored} of {bits} bits, high bit {data.HighBit}; 8, 16 or 32 bits from bit 0 are taken")
+    if not syntax.is_compressed or syntax.is_deflated:
+        order = "<" if syntax.is_little_endian else ">"
+        kind = "i" if data.PixelRepresentation else "u"
+        expected = rows * columns * bits // 8
+        if not expected <= len(data.PixelData) <= expected + 1:  # padded to an even length
+            raise VolumeError(
+                f"{what}: the header promises {expected} bytes of pixels, the file has {len(data.PixelData)}; copy it again from its source"
+            )
+        raw = np.frombuffer(data.PixelData, f"{order}{kind}{bits // 8}", rows * columns).reshape(rows, columns)
+        return _sign_extended(raw.astype(raw.dtype.newbyteorder("=")), bits - stored)
+    plugin = _DECODERS.get(syntax)
+    if plugin is None:
+        raise VolumeError(f"{what}: is packed as {syntax.name}, which is not taken; unpack the series first, for example with dcmdjpeg")
+    frames = list(generate_frames(data.PixelData, number_of_frames=1))
+    if syntax != RLELossless and _stream_size(frames[0]) != (rows, columns):
+        raise VolumeError(f"{what}: the header says {rows} x {columns} pixels, the packed image {_stream_size(frames[0])}; copy it again")
+    pixels: NDArray[Any] = get_decoder(syntax).as_array(data, raw=True, decoding_plugin=plugin)[0]
+    if pixels.shape != (rows, columns):
+        raise VolumeError(f"{what}: decodes to {pixels.shape}, the header says {(rows, columns)}; copy it again from its source")
+    return _sign_extended(pixels, bits - stored) if syntax == RLELossless else pixels
+
+
+def _sign_extended(pixels: NDArray[Any], unused: int) -> NDArray[Any]:
+    """Clear the bits above those stored (overlays lived there once), or fill them with the sign."""
+    return (pixels << unused) >> unused if unused else pixels
+
+
+def _rescaled(stored: NDArray[Any], slope: float, intercept: float, what: str) -> NDArray[Any]:
+    if not np.isfinite([slope, intercept]).all() or slope == 0:
+        raise VolumeError(f"{what}: rescale slope {slope} and intercept {intercept} have no meaning; correct the header")
+    if slope == 1 and intercept == 0:
+        return stored
+    values = stored.astype(np.float64) * slope + intercept
+    whole = slope.is_integer() and intercept.is_integer() and max(-values.min(), values.max()) < 1 << 31
+    return values.astype(np.int32 if whole else np.float32)
+
+
+def _stream_size(stream: bytes) -> tuple[int, int] | None:
+    """(rows, columns) as a JPEG, JPEG-LS or JPEG 2000 stream itself says; None if it is none."""
+    start = stream.find(b"\xff\x4f\xff\x51", 0, 1024)  # SOC, SIZ; behind boxes if the stream is a whole JP2 file
+    if start >= 0 and len(stream) >= start + 24:
+        x1, y1, x0, y0 = (int.from_bytes(stream[start + at : start + at + 4], "big") for at in (8, 12, 16, 20))
+        return y1 - y0, x1 - x0
+    at = 2
+    while stream[:2] == b"\xff\xd8" and at + 9 <= len(stream) and stream[at] == 0xFF:
+        marker = stream[at + 1]
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):  # start of frame, JPEG-LS or JPEG
+            return int.from_bytes(stream[at + 5 : at + 7], "big"), int.from_bytes(stream[at + 7 : at + 9], "big")
+        at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    return None

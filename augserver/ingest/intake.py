@@ -1,0 +1,157 @@
+"""One scan into one volume: read, check, re-orient, straighten, resample, pair with the label, write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from augserver.errors import VolumeError
+from augserver.geometry import Affine, spacing_of
+from augserver.ingest.config import IngestConfig
+from augserver.ingest.label_source import LabelFile, LabelSource
+from augserver.ingest.orthogonal import orthogonal_scan
+from augserver.ingest.resample import carry_label, cover_share, resample_image, resampled_affine, resampled_shape
+from augserver.ingest.scan import Scan, canonical_scan
+from augserver.ingest.sources import Source, source_digest
+from augserver.kernel.checks import MAX_VOXELS
+from augserver.store import DatasetWriter
+from augserver.store.content import check_finite
+from augserver.store.writer import MAX_CHANNELS
+from augserver.volume import VolumeInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one scan.
+
+    Attributes:
+        index: its place among the scans.
+        id: of the volume, or the one it would have had.
+        info: the volume; None if refused.
+        resumed: it was in the dataset already.
+        reason: why it was refused, else empty.
+        notes: how it was converted, such as "axes turned from RAS to LPS"; of a resumed volume, as when it was taken in.
+    """
+
+    index: int
+    id: str
+    info: VolumeInfo | None = None
+    resumed: bool = False
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def take_in(index: int, source: Source, choose_id: Callable[[str], str], writer: DatasetWriter, config: IngestConfig) -> Outcome:
+    """Make a volume of a scan, or find that the dataset has it.
+
+    Args:
+        choose_id: the volume's id, from the digest of its files.
+    Raises:
+        VolumeError, GeometryError: the scan or its label cannot be trusted.
+        StoreError: the dataset cannot be written.
+    """
+    if source.problem:
+        raise VolumeError(source.problem)
+    label = source.label if config.labels is None else LabelFile(config.labels.find(source))
+    try:
+        digest = source_digest(source.files())
+        label_digest = None if label is None else source_digest(label.files())
+    except OSError as error:
+        raise VolumeError(f"{source.stem}: cannot be read ({error.strerror or error}); check the file and its permissions") from error
+    volume_id = choose_id(digest)
+    if writer.has(volume_id):
+        before = writer.provenance(volume_id)
+        if (before.get("source_sha256"), before.get("label_source_sha256")) != (digest, label_digest):
+            raise VolumeError(
+                f"{source.stem}: the dataset has a volume {volume_id!r} from other files; "
+                "rename this one, or ingest into a new dataset: volumes are never replaced"
+            )
+        notes = tuple(before.get("conversions", ()))
+        return Outcome(index=index, id=volume_id, info=writer.info(volume_id), resumed=True, notes=notes)
+    try:
+        original = canonical_scan(source.read(config.modality))
+        provenance = {
+            "format": original.format,
+            "source_sha256": digest,
+            "label_source_sha256": label_digest,
+            "source_shape": list(original.voxels.shape),
+            "source_dtype": original.voxels.dtype.name,
+            "source_spacing_mm": list(original.spacing_mm),
+        }
+        grid, grid_affine = original.grid, original.affine
+        image, affine, notes = _prepare(original, config, source.stem)
+        del original
+        carried: NDArray[np.uint8] | None = None
+        label_notes: tuple[str, ...] = ()
+        if label is not None:
+            carried, label_notes = _carry(label, (grid, grid_affine), (image.shape[1:], affine), config, source.stem)
+    except MemoryError as error:
+        raise VolumeError(f"{source.stem}: does not fit into memory; close other programs, or split the scan") from error
+    provenance["conversions"] = [*notes, *label_notes]
+    info = writer.write(volume_id, image, carried, spacing_of(affine), affine, provenance)
+    return Outcome(index=index, id=volume_id, info=info, notes=(*notes, *label_notes))
+
+
+def _prepare(scan: Scan, config: IngestConfig, name: str) -> tuple[NDArray[Any], Affine, tuple[str, ...]]:
+    """The image (C, Z, Y, X) as it is stored, its affine, and what was done to it."""
+    channels = len(scan.voxels)
+    if channels > 1 and config.fourth_axis == "refuse" and not any("channels" in note for note in scan.notes):
+        raise VolumeError(
+            f"{name}: has 4 axes, {channels} long beyond the third: time points or channels; "
+            "pass --fourth-axis channels if they are channels, or split it into 3-D files"
+        )
+    if channels > MAX_CHANNELS:
+        raise VolumeError(f"{name}: has {channels} channels, at most {MAX_CHANNELS} are allowed; split the file")
+    scan = orthogonal_scan(scan, fill=config.fill, name=name)
+    image, affine, notes = scan.voxels, scan.affine, scan.notes
+    spacing = spacing_of(affine)
+    _check_size(scan.grid, spacing, config.spacing_mm, name=name)
+    if config.spacing_mm is not None and not np.allclose(spacing, config.spacing_mm, rtol=1e-5, atol=0):
+        check_finite(image, name=name)  # before the low-pass spreads them
+        resampled = [resample_image(channel, spacing, config.spacing_mm) for channel in image]
+        image = resampled[0][None] if channels == 1 else np.stack(resampled)
+        affine = resampled_affine(affine, config.spacing_mm)
+        notes += (f"resampled from {_shown(spacing)} to {_shown(config.spacing_mm)} mm",)
+    return image, affine, notes
+
+
+def _carry(
+    label: LabelSource,
+    image: tuple[Sequence[int], Affine],
+    target: tuple[tuple[int, ...], Affine],
+    config: IngestConfig,
+    name: str,
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The label on the grid `target` and notes on it; `image` is the grid of the scan before it was resampled."""
+    ids, affine, notes = label.read()
+    shape, image_affine = image
+    cover = cover_share(shape, image_affine, ids.shape, affine)
+    if cover == 0:
+        raise VolumeError(f"{name}: the label does not overlap the image anywhere: they do not belong together, or one has a wrong origin")
+    if cover < config.min_label_cover:
+        raise VolumeError(
+            f"{name}: the label's grid covers {cover:.0%} of the image, at least {config.min_label_cover:.0%} is needed: beyond it nobody "
+            "looked; crop the image to its label, or lower --min-label-cover to count the rest as background"
+        )
+    if ids.shape != tuple(shape) or not np.allclose(affine, image_affine, atol=1e-2):
+        notes += (f"label carried over from its own grid, which covers {cover:.1%} of the image",)
+    (depth, height, width), target_affine = target
+    return carry_label(ids, affine, (depth, height, width), target_affine), notes
+
+
+def _check_size(shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float] | None, *, name: str) -> None:
+    """Refuse, before any work, a volume of more voxels than the kernel reads."""
+    size = resampled_shape(shape, spacing_mm, target_mm or spacing_mm)
+    if math.prod(size) > MAX_VOXELS:
+        at = "" if target_mm is None else f" at {tuple(target_mm)} mm"
+        way_out = "crop or split the scan" if target_mm is None else "give a coarser --spacing-mm"
+        raise VolumeError(f"{name}: would have {size} voxels (z, y, x){at}, at most {MAX_VOXELS} in all are allowed; {way_out}")
+
+
+def _shown(spacing_mm: Sequence[float]) -> str:
+    return "x".join(f"{value:.4g}" for value in spacing_mm)
