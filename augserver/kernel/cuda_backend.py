@@ -62,6 +62,7 @@ class CudaBackend:
         self._on_lost = on_lost
         self._losing = threading.Lock()
         self._lost = ""
+        self._closed = False
         self._turn = itertools.count()
         self._fifos: list[CudaFifo] = []
         self._pinned = PinnedArrays(self._wake_keeper)
@@ -105,6 +106,8 @@ class CudaBackend:
         """
         if self._lost:  # also where this batch would run on another device: the whole process has to go
             raise UnavailableError(self._lost)
+        if self._closed:  # before memory is looked at, which is not pinned any more
+            raise BackendError("backend 'cuda' is closed; open another one")
         batch = pack_batch(volumes, params, out_image, out_label, nearest=nearest)
         self._check_pinned(batch)
         tickets = []
@@ -137,6 +140,7 @@ class CudaBackend:
 
     def close(self) -> None:
         """Finish what was submitted, end the threads, free the devices. May be called twice."""
+        self._closed = True
         _open_backends.discard(self)
         for fifo in reversed(self._fifos):
             fifo.close()

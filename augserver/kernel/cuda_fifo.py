@@ -300,6 +300,8 @@ class CudaFifo:
         """The typed error for one of the driver, and whether it has lost the device. Nothing enqueued is running afterwards."""
         if isinstance(error, AugError):
             return error
+        if isinstance(error, MemoryError):
+            return BudgetError(f"the machine has no memory for an array ({error}); ask for a smaller output or batch")
         kind = cuda_driver.classify(error)
         if kind is Failure.STICKY:
             return self._lose(error)

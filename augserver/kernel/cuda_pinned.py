@@ -51,10 +51,15 @@ class PinnedArrays:
         """A writable array of garbage in pinned memory; it is unpinned some time after its last view has died.
 
         Raises:
+            MemoryError: the system has no address space for it.
             DriverError: the driver cannot pin as much.
         """
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        return self.adopt(mmap.mmap(-1, max(size, 1)))[:size].view(dtype).reshape(shape)
+        try:
+            pages = mmap.mmap(-1, max(size, 1))
+        except (OSError, OverflowError) as cause:
+            raise MemoryError(f"no address space for an array of {shape} {np.dtype(dtype)} ({size} bytes): {cause}") from cause
+        return self.adopt(pages)[:size].view(dtype).reshape(shape)
 
     def adopt(self, mapped: mmap.mmap) -> NDArray[np.uint8]:
         """Pin pages that are mapped, also shared ones, and give all their bytes as an array; else as `allocate`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import select
 import signal
@@ -16,6 +18,7 @@ from types import TracebackType
 import numpy as np
 import pytest
 
+from augserver.config import CudaConfig
 from augserver.store import DatasetWriter
 
 READY_S = 60.0
@@ -77,13 +80,17 @@ class Serving:
 
 
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Serving]]:
-    """Start servers; all are stopped at the end of the module."""
+def serve(tmp_path_factory: pytest.TempPathFactory, backend_name: str, cuda_config: CudaConfig) -> Iterator[Callable[..., Serving]]:
+    """Start servers, with the backend of `--backend` unless the arguments name one; all are stopped at the end of the module."""
     folder = tmp_path_factory.mktemp("logs")
     with contextlib.ExitStack() as stack:
 
         def start(dataset: Path, *arguments: str, config: str = "", address: str = "127.0.0.1:0") -> Serving:
             name = f"server_{len(list(folder.iterdir()))}"
+            if "--backend" not in arguments:
+                arguments = (*arguments, "--backend", backend_name)
+            if "cuda" in arguments:
+                config += "[cuda]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in dataclasses.asdict(cuda_config).items())
             if config:
                 path = folder / f"{name}.toml"
                 path.write_text(config)

@@ -71,11 +71,11 @@ def test_again_from_the_same_server(server: Any, wanted: dict[int, str]) -> None
 
 
 @pytest.mark.parametrize("isa", instruction_sets())
-def test_from_a_server_with_another_instruction_set_and_thread_count(
+def test_from_a_cpu_server_with_another_instruction_set_and_thread_count(
     serve: Callable[..., Any], toy_dataset: Path, wanted: dict[int, str], isa: str
 ) -> None:
     threads = 1 + instruction_sets().index(isa)
-    assert stream_digests(serve(toy_dataset, "--isa", isa, "--threads", str(threads)).address) == wanted
+    assert stream_digests(serve(toy_dataset, "--backend", "cpu", "--isa", isa, "--threads", str(threads)).address) == wanted
 
 
 def test_from_a_server_that_can_hold_one_volume_at_a_time(serve: Callable[..., Any], toy_dataset: Path, wanted: dict[int, str]) -> None:

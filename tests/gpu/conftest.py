@@ -16,19 +16,12 @@ from augserver.errors import BackendError
 from augserver.kernel import Backend, open_backend
 
 KERNEL_TESTS = Path(__file__).resolve().parent.parent / "kernel" / "conftest.py"
-MIB = 1 << 20
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.gpu)
-
-
-@pytest.fixture(scope="session")
-def cuda_config() -> CudaConfig:
-    """Sizes that any card has; AUGSERVER_FATBIN names kernels that check.sh compiled."""
-    return CudaConfig(fatbin=os.environ.get("AUGSERVER_FATBIN", ""), slot_bytes=64 * MIB, volume_bytes=64 * MIB, texture_bytes=64 * MIB)
 
 
 @pytest.fixture(scope="session")

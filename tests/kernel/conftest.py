@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
+from augserver.config import CudaConfig
+from augserver.kernel import Backend, open_backend
+from augserver.kernel import warp as warp_on
 from augserver.kernel.cpu import instruction_sets
 from augserver.volume import Volume, VolumeInfo
 
@@ -18,11 +22,39 @@ VECTOR_SETS = tuple(isa for isa in instruction_sets() if isa != "scalar")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`isa` runs a test on every instruction set, `vector_isa` on all but the reference."""
+    """`isa` runs a test on every instruction set, `vector_isa` on all but the reference; `each_backend` on all builds of `--backend`."""
     if "isa" in metafunc.fixturenames:
         metafunc.parametrize("isa", instruction_sets())
     if "vector_isa" in metafunc.fixturenames:
         metafunc.parametrize("vector_isa", VECTOR_SETS)
+    if "each_backend" in metafunc.fixturenames:
+        builds = instruction_sets() if metafunc.config.getoption("--backend") == "cpu" else ("cuda",)
+        metafunc.parametrize("each_backend", builds, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def backend(backend_name: str, cuda_config: CudaConfig) -> Iterator[Backend]:
+    """The backend of `--backend`."""
+    opened = open_backend(backend_name, cuda=cuda_config)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def each_backend(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Backend]:
+    """`backend` in one of its builds: an instruction set of the CPU, or the GPU."""
+    if request.param == "cuda":
+        yield backend
+        return
+    opened = open_backend("cpu", isa=request.param)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def warp(backend: Backend) -> Callable[..., Any]:
+    """augserver.kernel.warp on `backend`."""
+    return functools.partial(warp_on, backend=backend)
 
 
 def as_volume(image: NDArray[Any], label: NDArray[np.uint8] | None = None, name: str = "toy") -> Volume:

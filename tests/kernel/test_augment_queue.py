@@ -10,7 +10,7 @@ import pytest
 
 from augserver.augment.sample import SampleParams
 from augserver.errors import BudgetError, GeometryError, RecipeError, RequestError, StateError
-from augserver.kernel import AugmentQueue, open_backend, warp
+from augserver.kernel import AugmentQueue
 from augserver.volume import Volume, VolumeInfo
 
 SHAPE = (3, 4, 5)
@@ -23,13 +23,6 @@ def volume_of(number: int) -> Volume:
     label = (np.abs(image[0]) % 7).astype(np.uint8)
     info = VolumeInfo(id=f"v{number}", shape=image.shape, dtype="int16", spacing_mm=(3.0, 1.0, 0.5), affine=np.eye(4), has_label=True)
     return Volume(info=info, image=image, label=label)
-
-
-@pytest.fixture
-def backend():
-    opened = open_backend("cpu", threads=1)
-    yield opened
-    opened.close()
 
 
 def test_results_come_in_the_order_of_the_pushes(backend):
@@ -103,7 +96,7 @@ def test_voxels_of_the_far_faces_keep_their_values(backend):
         np.testing.assert_array_equal(queue.pop()[0][0], volume.image)
 
 
-def test_a_queue_gives_what_warp_gives(backend):
+def test_a_queue_gives_what_warp_gives(backend, warp):
     params = SampleParams(
         affine=np.array([[1.1, 0.1, 0, 0.3], [0, 0.9, 0.2, 1], [0.1, 0, 1.05, 2]], np.float32),
         noise_std=5.0,
@@ -126,7 +119,6 @@ def test_a_queue_gives_what_warp_gives(backend):
         window=(-500.0, 600.0),
         occlude=(1, 2),
         fill=-1000.0,
-        backend=backend,
     )
     assert image[0].tobytes() == expected.tobytes()
     assert label[0].tobytes() == expected_label.tobytes()

@@ -13,8 +13,9 @@ CASES = 600
 
 
 def run(backend: Backend, case) -> tuple[bytes, bytes]:
-    image = np.full((1, case.volume.image.shape[0], *case.patch), 9, case.dtype)
-    label = np.full((1, *case.patch), 99, np.uint8)
+    image = backend.allocate((1, case.volume.image.shape[0], *case.patch), case.dtype)
+    label = backend.allocate((1, *case.patch), np.uint8)
+    image[...], label[...] = 9, 99
     backend.augment([case.volume], [case.params], image, label, nearest=case.nearest)
     return image.tobytes(), label.tobytes()
 
@@ -30,6 +31,11 @@ def test_vector_builds_equal_the_reference_byte_for_byte(vector_isa, make_case, 
     with open_backend("cpu", threads=1, isa=vector_isa) as backend:
         different = [seed for seed in range(CASES) if run(backend, make_case(seed)) != reference[seed]]
     assert different == []
+
+
+@pytest.mark.slow
+def test_the_backend_under_test_equals_the_reference_byte_for_byte(backend, make_case, reference):
+    assert [seed for seed in range(CASES) if run(backend, make_case(seed)) != reference[seed]] == []
 
 
 @pytest.mark.slow
@@ -60,7 +66,7 @@ def make_case_params():
     return SampleParams(affine=affine, fill=-1000.0, noise_key=0x0123456789ABCDEF, window=(-500.0, 500.0))
 
 
-def test_a_sample_does_not_depend_on_the_batch_it_is_in(make_volume):
+def test_a_sample_does_not_depend_on_the_batch_it_is_in(backend, make_volume):
     rng = np.random.default_rng(6)
     shapes = [(5, 7, 11), (13, 4, 6), (9, 9, 2)]
     volumes = [
@@ -68,12 +74,11 @@ def test_a_sample_does_not_depend_on_the_batch_it_is_in(make_volume):
         for shape, dtype in zip(shapes, (np.int16, np.float32, np.int16), strict=True)
     ]
     params = [dataclasses.replace(make_case_params(), noise_std=10.0 * k, noise_key=k) for k in range(3)]
-    with open_backend("cpu", threads=2) as backend:
-        whole, whole_label = np.empty((3, 1, 6, 8, 10), np.float32), np.empty((3, 6, 8, 10), np.uint8)
-        backend.augment(volumes, params, whole, whole_label)
-        for k in (2, 0, 1):
-            alone, alone_label = np.empty((1, 1, 6, 8, 10), np.float32), np.empty((1, 6, 8, 10), np.uint8)
-            backend.augment([volumes[k]], [params[k]], alone, alone_label)
-            assert alone.tobytes() == whole[k].tobytes()
-            assert alone_label.tobytes() == whole_label[k].tobytes()
+    whole, whole_label = backend.allocate((3, 1, 6, 8, 10), np.float32), backend.allocate((3, 6, 8, 10), np.uint8)
+    backend.augment(volumes, params, whole, whole_label)
+    for k in (2, 0, 1):
+        alone, alone_label = backend.allocate((1, 1, 6, 8, 10), np.float32), backend.allocate((1, 6, 8, 10), np.uint8)
+        backend.augment([volumes[k]], [params[k]], alone, alone_label)
+        assert alone.tobytes() == whole[k].tobytes()
+        assert alone_label.tobytes() == whole_label[k].tobytes()
     assert len({whole[k].tobytes() for k in range(3)}) == 3

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from augserver.errors import BackendError, BudgetError, GeometryError, RecipeError, RequestError
-from augserver.kernel import warp
 
 IDENTITY = np.eye(3, 4)
 IMAGE = np.arange(5 * 7 * 11, dtype=np.int16).reshape(5, 7, 11)
 
 
-def test_a_volume_keeps_its_axes_and_the_label_comes_along():
+def test_a_volume_keeps_its_axes_and_the_label_comes_along(warp):
     out = warp(IMAGE, IDENTITY, (5, 7, 11))
     assert out.shape == (5, 7, 11)
     assert out.dtype == np.float32
@@ -22,12 +21,12 @@ def test_a_volume_keeps_its_axes_and_the_label_comes_along():
     assert (label == IMAGE[:4, :6, :10] % 7).all()
 
 
-def test_channels_stay_in_front():
+def test_channels_stay_in_front(warp):
     image = np.stack([IMAGE, IMAGE + 1000, -IMAGE])
     assert (warp(image, IDENTITY, (5, 7, 11)) == image).all()
 
 
-def test_a_flat_image_takes_a_flat_affine():
+def test_a_flat_image_takes_a_flat_affine(warp):
     image = np.arange(6 * 9, dtype=np.float32).reshape(6, 9)
     transposed = warp(image, [[0, 1, 0], [1, 0, 0]], (9, 6))
     assert (transposed == image.T).all()
@@ -37,24 +36,24 @@ def test_a_flat_image_takes_a_flat_affine():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.uint16, np.int64, np.float16, np.float64, ">i2", ">f4"])
-def test_types_that_convert_exactly_are_converted(dtype):
+def test_types_that_convert_exactly_are_converted(warp, dtype):
     image = (IMAGE % 100).astype(dtype)
     assert (warp(image, IDENTITY, (5, 7, 11)) == IMAGE % 100).all()
 
 
-def test_views_are_read_by_their_strides():
+def test_views_are_read_by_their_strides(warp):
     image = np.arange(10 * 14 * 22, dtype=np.int16).reshape(10, 14, 22)
     view = image[::2, ::-2, 1::2]
     assert (warp(view, IDENTITY, (5, 7, 11)) == view).all()
 
 
-def test_equal_window_limits_are_refused_and_never_nan():
+def test_equal_window_limits_are_refused_and_never_nan(warp):
     """The paper's library divided by zero here."""
     with pytest.raises(RecipeError, match=r"window \(50, 50\)"):
         warp(IMAGE, IDENTITY, (5, 7, 11), window=(50, 50))
 
 
-def test_nan_in_an_image_does_not_spread_or_crash():
+def test_nan_in_an_image_does_not_spread_or_crash(warp):
     image = np.zeros((4, 5, 20), np.float32)
     image[2, 2, 10] = np.nan
     out = warp(image, np.hstack([np.eye(3), [[0], [0], [0.25]]]), (4, 5, 20), window=(-1, 1))
@@ -104,7 +103,7 @@ def test_nan_in_an_image_does_not_spread_or_crash():
         ({"backend": "tpu"}, BackendError, "'tpu'"),
     ],
 )
-def test_bad_input_is_a_typed_error_that_names_it(change, error, message):
+def test_bad_input_is_a_typed_error_that_names_it(warp, change, error, message):
     arguments = {"image": IMAGE, "affine": IDENTITY, "shape": (5, 7, 11)} | change
     with pytest.raises(error, match=message):
         warp(arguments.pop("image"), arguments.pop("affine"), arguments.pop("shape"), **arguments)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from augclient.wire.v1 import augserver_pb2_grpc
 
-from augserver.config import ServerConfig, parse_config
+from augserver.config import CudaConfig, ServerConfig, parse_config
 from augserver.kernel import open_backend
 from augserver.service.server import Server
 from augserver.store import Dataset, DatasetWriter
@@ -51,14 +51,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def start_server() -> Iterator[Callable[..., Running]]:
-    """Start servers on free ports; all are stopped at the end of the module."""
+def start_server(backend_name: str, cuda_config: CudaConfig) -> Iterator[Callable[..., Running]]:
+    """Start servers on free ports, with the backend of `--backend`; all are stopped at the end of the module."""
     running: list[Running] = []
 
     def start(dataset: Dataset, **sections: dict[str, object]) -> Running:
         sections.setdefault("listen", {}).setdefault("address", "127.0.0.1:0")
         config: ServerConfig = parse_config(sections)
-        server = Server(dataset, open_backend("cpu", threads=2), config)
+        server = Server(dataset, open_backend(backend_name, threads=2, cuda=cuda_config), config)
         server.start()
         channel = grpc.insecure_channel(str(server.address), [("grpc.max_receive_message_length", -1)])
         running.append(Running(server, dataset, channel, augserver_pb2_grpc.AugServerStub(channel)))
