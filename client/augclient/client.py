@@ -216,6 +216,8 @@ class Server:
     ) -> WarpStream:
         """Warp the caller's own volumes with explicit parameters: iterator in, iterator out, in order; either may be infinite.
 
+        Of several servers the first computes all of them: open one stream to each for more.
+
         Args:
             volumes: each (Z, Y, X) or (C, Z, Y, X), or a pair (image, label) with a label (Z, Y, X) of 0..255. int16 and float32 go as
                 they are; other types where those hold every value exactly. Leave an array unchanged until its result is there.
