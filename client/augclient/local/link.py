@@ -12,6 +12,7 @@ import contextlib
 import mmap
 import os
 import socket
+import sys
 import threading
 import weakref
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augclient.errors import DeadlineError, StateError, UnavailableError, WireError
+from augclient.local.private_copies import PrivateCopies
 from augclient.local.protocol import ALIGNMENT, MAX_PACKET, SEALS, decode_hello, decode_ring, encode_release
 
 _MAX_PATH = 107  # bytes of sun_path, without its final zero
@@ -70,10 +72,10 @@ def open_link(path: str, *, writable: bool = False, timeout_s: float = 5.0) -> R
 class RingLink:
     """One connection and its memory; open_link() makes one. Views and their ends may be on any thread.
 
-    Two ways to map, same price until someone writes:
-        read-only     pages are mapped once, on their first use; writing raises, or ends the process where a framework does not ask
-        writable      a write makes a private copy of its page (4 KiB), which the server and later batches never see; what was mapped is
-                      dropped with each lease, so every batch maps its pages again: 0.02 ms per MB (tests/benchmarks/bench_local.py)
+    Two ways to map, at the same price until someone writes:
+        read-only     writing raises, or ends the process where a framework does not ask numpy first
+        writable      a write makes a private copy of its page (4 KiB), which the server never sees; such copies are dropped with the
+                      lease, as they would hide the next batch in that slot
 
     Attributes:
         token: names this connection in a gRPC call.
@@ -85,6 +87,7 @@ class RingLink:
         self._writable = writable
         self._timeout_s = timeout_s
         self._pages: mmap.mmap | None = None
+        self._copies: PrivateCopies | None = None
         self._held: set[int] = set()
         self._stopped = False
         self._returned = threading.Condition()  # re-entrant: a garbage collection under it may end a lease
@@ -113,6 +116,7 @@ class RingLink:
             if len(descriptors) != 1:
                 raise WireError(f"{len(descriptors)} file descriptors came with the memory; due is 1")
             self._pages = _map(descriptors[0], size_bytes, writable=self._writable)
+            self._copies = PrivateCopies(self._pages) if self._writable else None
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -180,9 +184,8 @@ class RingLink:
 
     def _end_lease(self, lease: int, offset: int, size: int) -> None:
         """Runs inside garbage collection, on any thread: takes no lock but its own re-entrant one, and never waits for the server."""
-        if self._writable and self._pages is not None:
-            # Pages that the trainer wrote to are private copies now, which would hide the next batch in this slot.
-            self._pages.madvise(mmap.MADV_DONTNEED, offset, size)
+        if self._copies is not None:
+            self._copies.drop(offset, size)
         # At most 64 leases exist, so at most as many packets wait: they fit the socket's buffer. EPIPE: the server is gone.
         with contextlib.suppress(OSError):
             self._socket.send(encode_release(lease))
@@ -206,8 +209,9 @@ class _Slot:
         self._process = os.getpid()
 
     def __del__(self) -> None:
-        # A forked child has a copy of this object: dropping it there must not end the parent's lease.
-        if os.getpid() == self._process:
+        # A forked child has a copy of this object: dropping it there must not end the parent's lease. At the interpreter's end the
+        # socket's own end says it all.
+        if not sys.is_finalizing() and os.getpid() == self._process:
             self._link._end_lease(self._lease, *self._extent)
 
 
