@@ -222,6 +222,10 @@ def test_servers_of_different_datasets_are_refused_at_connect(toy, fleet):
             message.fingerprint = "toy-2"
             return message
 
+        def StreamBatches(self, request, context):
+            context.set_trailing_metadata((("augserver-error", "StateError"),))
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this server holds 'toy-2'")
+
     server, port = toy.start_server(Other())
     try:
         with pytest.raises(errors.StateError) as caught:
@@ -236,7 +240,7 @@ def test_servers_of_different_datasets_are_refused_at_connect(toy, fleet):
                 assert_whole(toy, next(stream))
             fleet[0].stop(), fleet[2].stop()
             strangers = [toy.start_server(Other(), fleet[k].port)[0] for k in (0, 2)]
-            with pytest.raises(errors.StateError, match=r"no server holds the stream's dataset any more: .*'toy-2'"):
+            with pytest.raises(errors.StateError, match=r"no server can go on with this stream: .*'toy-2'"):
                 list(stream)
             for each in (other, *strangers):
                 each.stop(None).wait()

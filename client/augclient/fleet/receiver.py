@@ -135,7 +135,7 @@ class FleetReceiver:
                 if members := self._roster.live():
                     return members
                 if self._roster.all_strangers():
-                    raise StateError(f"no server holds the stream's dataset any more: {self._roster.reasons()}")
+                    raise StateError(f"no server can go on with this stream: {self._roster.reasons()}")
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     raise UnavailableError(
@@ -197,9 +197,12 @@ class FleetReceiver:
         return late if len(late) < len(members) else self._hedged
 
     def _heed_error(self, lane: Lane, error: Exception) -> None:
-        if not isinstance(error, grpc.RpcError):
+        named = error_from_rpc(error, lane.member) if isinstance(error, grpc.RpcError) else error
+        if type(named) is StateError:  # restarted with another dataset: the others go on
+            self._lose(lane, named)
+            return
+        if not isinstance(error, grpc.RpcError) or not isinstance(named, AugError):
             raise error
-        named = error_from_rpc(error, lane.member)
         # A server that was left a moment ago may count its old stream still, and a stand-in is a favour that may be refused.
         crowded = isinstance(named, BudgetError) and (lane in self._stand_ins or self._changes)
         if not (is_lost(error) or crowded):

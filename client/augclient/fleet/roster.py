@@ -91,7 +91,7 @@ class Roster:
         return "; ".join(f"{address}: {member.reason}" for address, member in sorted(self._members.items()) if not member.up)
 
     def all_strangers(self) -> bool:
-        """Whether every member came back with another dataset."""
+        """Whether every member is out because it holds, or came back with, another dataset."""
         return all(isinstance(member.reason, StateError) and not member.up for member in self._members.values())
 
     def close(self) -> None:
