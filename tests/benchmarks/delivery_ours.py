@@ -25,15 +25,16 @@ RECIPE: dict[str, dict[str, Any]] = {
 
 
 def prepare(folder: str) -> None:
-    """Two stores: a small volume, of which no kernel reads a voxel, and the kernel benchmark's CT."""
+    """Two stores: small volumes, of which no kernel reads a voxel, enough of them to spread over servers, and the kernel benchmark's CT."""
     from augserver.store import DatasetWriter
 
     small = np.zeros((8, 10, 12), np.uint8)
     small[3, 4, 5] = 1
-    for name, image, label in ((STAND_IN, small.astype(np.int16), small), (REAL, *workload.make_ct())):
+    for name, volumes, image, label in ((STAND_IN, 24, small.astype(np.int16), small), (REAL, 1, *workload.make_ct())):
         classes = {k: f"organ {k}" for k in range(1, workload.CLASSES)}
         with DatasetWriter(Path(folder, name), modality="ct", classes=classes, preprocessing={}) as writer:
-            writer.write("volume", image[None], label, (3.0, 1.0, 1.0), np.diag([1.0, 1.0, 3.0, 1.0])[:, [2, 1, 0, 3]], {})
+            for k in range(volumes):
+                writer.write(f"volume_{k}", image[None], label, (3.0, 1.0, 1.0), np.diag([1.0, 1.0, 3.0, 1.0])[:, [2, 1, 0, 3]], {})
             writer.finish()
 
 
@@ -114,7 +115,7 @@ def compute_real(folder: str) -> Arrivals:
     dataset = Dataset.open(Path(folder, REAL))
     recipe = compile_recipe(Recipe(**RECIPE).proto, modality=dataset.modality, classes=dataset.classes)
     plan = Plan({id_: dataset.info(id_) for id_ in dataset.volumes}, recipe, PATCH, seed=0)
-    volume = dataset.read("volume")
+    volume = dataset.read("volume_0")
     with open_backend("cpu") as backend:
         image, label = backend.allocate(IMAGE_SHAPE, np.float32), backend.allocate(LABEL_SHAPE, np.uint8)
         step = 0

@@ -11,7 +11,7 @@ from concurrent import futures
 from typing import Any
 
 import numpy as np
-from delivery_payload import BATCH_BYTES, IMAGE_SHAPE, LABEL_SHAPE, PATCH, POOL, SAMPLES, check, make_pool, make_ring
+from delivery_payload import BATCH_BYTES, IMAGE_SHAPE, LABEL_SHAPE, PATCH, POOL, SAMPLES, VOXELS, check, make_pool, make_ring
 from delivery_processes import say
 
 Arrivals = Iterator[tuple[int, int]]
@@ -171,12 +171,18 @@ def receive_tf(addresses: list[str], *, compression: str | None, single: bool) -
     """
     tf = _tensorflow()
 
-    def make(number: Any) -> Any:
-        def stamp(shape: tuple[int, ...], dtype: Any) -> Any:
-            ends, middle = tf.cast([number + 1], dtype), tf.ones([int(np.prod(shape)) - 2], dtype)
-            return tf.reshape(tf.concat([ends, middle, ends], 0), shape)
+    def stamp(number: Any, flat: Any, shape: tuple[int, ...]) -> Any:
+        samples = tf.reshape(flat, [SAMPLES, SAMPLE_VOXELS])
+        ones = tf.ones([SAMPLES - 1, 1], flat.dtype)
+        ends = tf.cast(tf.reshape(number + 1, [1, 1]), flat.dtype)
+        samples = tf.concat([tf.concat([ends, ones], 0), samples[:, 1:-1], tf.concat([ones, ends], 0)], 1)
+        return tf.reshape(samples, shape)
 
-        return stamp(IMAGE_SHAPE, tf.float32), stamp(LABEL_SHAPE, tf.uint8)
+    def make(number: Any) -> Any:
+        # Noise and thick slabs of labels: what a compressor meets in augmented scans.
+        noise = tf.random.stateless_uniform([VOXELS], tf.stack([number, number]))
+        slabs = tf.cast(tf.range(VOXELS) // 7200 % 3, tf.uint8)
+        return stamp(number, noise, IMAGE_SHAPE), stamp(number, slabs, LABEL_SHAPE)
 
     dataset = tf.data.Dataset.range(POOL).map(make).cache().repeat()
     outstanding = None
