@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,6 @@ import grpc
 
 from augclient.errors import ConfigError, NotFoundError
 from augclient.wire.methods import client_options
-
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "ipv4:127.", "unix:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ def open_channel(address: str, *, token: str | None, tls: TlsConfig | bool | Non
     if tls_name is not None:
         options.append(("grpc.ssl_target_name_override", tls_name))
     if not tls:
-        if token is not None and not address.startswith(_LOOPBACK):
+        if token is not None and not _stays_here(address):
             raise ConfigError(f"token: it would travel unencrypted to {address}; pass tls=True or tls=TlsConfig(ca=...)")
         return grpc.insecure_channel(address, options)
     files = TlsConfig() if tls is True else tls
@@ -58,8 +57,21 @@ def open_channel(address: str, *, token: str | None, tls: TlsConfig | bool | Non
 
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """What goes with every call."""
+    """What goes with every call; ConfigError for a token that cannot travel in a header."""
+    if token is not None and not (isinstance(token, str) and token.isascii() and token.isprintable() and token.strip()):
+        raise ConfigError("token: got one that is empty, no text, or has characters other than printable ASCII (a line break at its end?)")
     return () if token is None else (("authorization", f"Bearer {token}"),)
+
+
+def _stays_here(address: str) -> bool:
+    """Whether an address can only be on this machine: a Unix socket or a loopback address, not a name that merely begins like one."""
+    if address.startswith("unix:"):
+        return True
+    host = address.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _read_pem(name: str, path: str | Path | None) -> bytes | None:

@@ -200,15 +200,27 @@ def test_a_token_whose_step_no_request_can_carry_is_a_state_error(running):
             server.stream(RECIPE, patch=PATCH, batch_size=4, state={**token, "step": 1 << 64})
 
 
-@pytest.mark.parametrize("address", ["", "  ", [], ["a:1", ""], [7]])
+@pytest.mark.parametrize(
+    "address", ["", "  ", [], ["a:1", ""], [7], 7, None, "127.0.0.1", "127.0.0.1:99999", "a:0", "a:b", ":1", "dns:///name"]
+)
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(errors.ConfigError, match="address: got"):
         augclient.connect(address)
 
 
-def test_token_does_not_travel_in_the_clear():
+@pytest.mark.parametrize(
+    "address", ["gpu-node:50051", "127.0.0.1.example.org:50051", "ipv4:127.0.0.1:1,192.0.2.1:2", "localhost.example.org:1"]
+)
+def test_token_does_not_travel_in_the_clear(address):
     with pytest.raises(errors.ConfigError, match="unencrypted"):
-        augclient.connect("gpu-node:50051", token="secret")
+        augclient.connect(address, token="secret")
+
+
+@pytest.mark.parametrize("token", ["", " ", "secret\n", "geheimnisträger", 5])
+def test_a_token_that_no_header_carries_is_refused_and_not_shown(running, token):
+    with pytest.raises(errors.ConfigError, match="token: got one that") as caught:
+        augclient.connect(running.address, token=token)
+    assert "secret" not in str(caught.value)
 
 
 def test_nobody_there_is_unavailable_and_says_what_to_check():

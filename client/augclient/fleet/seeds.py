@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from augclient.errors import ConfigError, UnavailableError
 
@@ -17,14 +17,18 @@ class Seeds:
     Args:
         address: "host:port", "unix:path", "dns:///name:port" (all addresses of the name, asked for again while streams run), or a list.
     Raises:
-        ConfigError: no address, or one that is empty or no text.
+        ConfigError: no address, or one that is empty, no text, or without a port.
     """
 
     def __init__(self, address: str | Sequence[str]) -> None:
-        given = [address] if isinstance(address, str) else list(address)
+        given = list(address) if isinstance(address, Iterable) and not isinstance(address, str) else [address]
         if not given or not all(isinstance(each, str) and each.strip() for each in given):
             raise ConfigError(f'address: got {address!r}; allowed: one such as "127.0.0.1:50051", a list of them, or "dns:///name:port"')
         self._given = tuple(dict.fromkeys(each.strip() for each in given))
+        for each in self._given:
+            # gRPC would take 443 for a port that is missing, and 34463 for 99999
+            if not each.startswith(_UNIX) and not _has_port(each):
+                raise ConfigError(f"address: got {each!r}; allowed: host:port with a port of 1 to 65535, unix:path, or dns:///name:port")
         self._names: dict[str, str] = {}
 
     @property
@@ -41,7 +45,7 @@ class Seeds:
         """The addresses of all servers, each once; asks DNS, which may take seconds.
 
         Raises:
-            ConfigError: a DNS address without a port. UnavailableError: a name that has no address now.
+            UnavailableError: a name that has no address now.
         """
         found: list[str] = []
         for each in self._given:
@@ -53,9 +57,7 @@ class Seeds:
         return self._names.get(address)
 
     def _lookup(self, target: str) -> list[str]:
-        name, colon, port = target.removeprefix(_DNS).rpartition(":")
-        if not (colon and name and port.isdecimal() and int(port) <= 65535):
-            raise ConfigError(f"address: got {target!r}; allowed: dns:///name:port with a port of 1 to 65535")
+        name, _, port = target.removeprefix(_DNS).rpartition(":")
         try:
             answers = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
         except OSError as error:
@@ -67,6 +69,11 @@ class Seeds:
         addresses = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts]
         self._names |= dict.fromkeys(addresses, name)
         return addresses
+
+
+def _has_port(address: str) -> bool:
+    host, _, port = address.removeprefix(_DNS).rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
 
 
 def peer_address(asked: str, peer: str) -> str:
