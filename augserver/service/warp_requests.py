@@ -127,7 +127,7 @@ def _decode(data: bytes, number: int) -> Part:
 
 def _parse(data: memoryview) -> pb.WarpItem:
     try:
-        header = pb.WarpItem.FromString(bytes(data))
+        header: pb.WarpItem = pb.WarpItem.FromString(bytes(data))
     except DecodeError as error:
         raise RequestError(f"its header of {len(data)} bytes cannot be read: {error}") from error
     refuse_unknown_fields(header, "header")

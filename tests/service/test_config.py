@@ -38,6 +38,8 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
         ({"limits": {"part_bytes": 1}}, r"limits\.part_bytes must be min_part_bytes to max_part_bytes"),
         ({"limits": {"max_message_bytes": 1 << 31}}, r"limits\.max_message_bytes must be max_part_bytes \+ "),
         ({"listen": {"drain_s": float("nan")}}, r"listen\.drain_s must be 0\.1 to 3600 seconds, got nan"),
+        ({"warp": {"depth": 0}}, r"warp\.depth must be 1 to 64, got 0"),
+        ({"warp": {"max_bytes": 1 << 21}}, r"warp\.max_bytes must be at least warp\.max_stream_bytes = 1073741824, got 2097152"),
         ({"listen": {"insecure": 1}}, r"listen\.insecure must be of type bool, got 1"),
     ],
 )
