@@ -172,6 +172,7 @@ class ListenConfig:
 
     address: str = "127.0.0.1:50051"  # loopback: nothing is open until someone opens it
     insecure: bool = False  # whether an address that others can reach may be bound without TLS
+    peers: str = ""  # further servers of this dataset that clients are told of: "host:port,..."; ":port" is on the host they asked
     keepalive_s: float = 10.0  # silence after which a client is pinged
     keepalive_timeout_s: float = 5.0  # no answer to the ping in this time: the client is dead and its streams are freed
     drain_s: float = 10.0  # how long a stop waits for batches in flight; Kubernetes kills after 30 s
@@ -179,6 +180,10 @@ class ListenConfig:
     def __post_init__(self) -> None:
         for name in ("keepalive_s", "keepalive_timeout_s", "drain_s"):
             _require(0.1 <= getattr(self, name) <= 3600.0, f"listen.{name}", getattr(self, name), "0.1 to 3600 seconds")
+        named = self.peers.split(",") if self.peers else []
+        _require(
+            all(":" in each and each.rpartition(":")[2].isdecimal() for each in named), "listen.peers", self.peers, "host:port or :port"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 @click.option("--isa", help="Force an instruction set, such as x86-64-v2: same bits, other speed.", hidden=True)
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="TOML file with any of the settings; options win over it.")
 @click.option("--insecure", is_flag=True, default=None, help="Allow an address that other machines can reach, unencrypted.")
+@click.option("--devices", help="One process for each device, behind one address: cuda:0,cuda:1 or cpu:2.")
+@click.option("--cuda-devices", help="GPU of a worker.", hidden=True)
+@click.option("--cache-bytes", type=int, help="Memory of a worker for volumes.", hidden=True)
+@click.option("--peers", help="Other workers, which clients are told of.", hidden=True)
 @click.option("--supervisor", type=int, help="Process that started this one as its worker, and with which it ends.", hidden=True)
 def serve(
     dataset: Path,
@@ -40,12 +44,17 @@ def serve(
     isa: str | None,
     config_path: Path | None,
     insecure: bool | None,
+    devices: str | None,
+    cuda_devices: str | None,
+    cache_bytes: int | None,
+    peers: str | None,
     supervisor: int | None,
 ) -> int:
     """Serve augmented batches of DATASET (a folder made by `augserver ingest`).
 
     Once ready, one line on stdout says where. Ctrl-C or SIGTERM finishes the batches in flight and stops; a second one stops at once.
     Where a GPU may compute, this process supervises the one that serves and starts it again, on the same port, when it loses the device.
+    With --devices every device has such a process; a client connects to the one address and streams from all of them.
     """
     from augserver.cli.stop_signals import StopSignals
     from augserver.config import ServerConfig, load_config
@@ -54,12 +63,14 @@ def serve(
     config = dataclasses.replace(
         config,
         kernel=dataclasses.replace(config.kernel, **_given(backend=backend, threads=threads, isa=isa)),
-        listen=dataclasses.replace(config.listen, **_given(address=address, insecure=insecure)),
+        listen=dataclasses.replace(config.listen, **_given(address=address, insecure=insecure, peers=peers)),
+        cuda=dataclasses.replace(config.cuda, **_given(devices=cuda_devices)),
+        cache=dataclasses.replace(config.cache, **_given(max_bytes=cache_bytes)),
     )
+    if devices is not None:
+        return _serve_devices(dataset, devices, backend, config, {"--isa": isa, "--config": config_path})
     if supervisor is None and config.kernel.backend != "cpu" and _may_use_cuda():
-        options = {"--threads": threads, "--isa": isa, "--config": config_path}
-        given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
-        return _supervise([str(dataset), *given, *(["--insecure"] if config.listen.insecure else [])], config)
+        return _supervise(_arguments(dataset, config, {"--threads": threads, "--isa": isa, "--config": config_path}), config)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
     logging.getLogger("augserver").setLevel(logging.INFO)  # says why "auto" took which backend
     with StopSignals() as signals:
@@ -73,6 +84,22 @@ def serve(
 def _given(**options: Any) -> dict[str, Any]:
     """Those options that the command line gave."""
     return {key: value for key, value in options.items() if value is not None}
+
+
+def _arguments(dataset: Path, config: ServerConfig, options: Mapping[str, Any]) -> list[str]:
+    """What a worker is told as this process was told it."""
+    given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
+    return [str(dataset), *given, *(["--insecure"] if config.listen.insecure else [])]
+
+
+def _serve_devices(dataset: Path, devices: str, backend: str | None, config: ServerConfig, options: Mapping[str, Any]) -> int:
+    from augserver.cli.device_workers import parse_devices, supervise_devices
+    from augserver.errors import ConfigError
+
+    if backend is not None:
+        raise ConfigError(f"--devices {devices} says what computes; leave --backend {backend} out")
+    workers = parse_devices(devices, threads=config.kernel.threads)
+    return supervise_devices(_arguments(dataset, config, options), workers, config)
 
 
 def _may_use_cuda() -> bool:

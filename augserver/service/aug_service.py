@@ -51,6 +51,7 @@ class AugService:
         self._faults = Faults(dataset.path)
         self._local = local
         self._description = dataset_message(dataset)
+        self._description.peers.extend(config.listen.peers.split(",") if config.listen.peers else ())
         self._description.local_socket = local.path
         self._calls = threading.Condition()
         self._streams = 0
