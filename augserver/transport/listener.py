@@ -142,9 +142,9 @@ class LocalListener:
                 self._drop(connection)  # it went away again, as a server does that looks for stale sockets
                 return
             _log.warning("refused a client on %s: %s", self.path, error)
-            connection.close()
             with self._lock:
                 self._refused += 1
+            connection.close()
 
     def _read(self, connection: socket.socket) -> None:
         peer = self._peers[connection]
