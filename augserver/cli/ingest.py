@@ -1,30 +1,40 @@
-"""`augserver ingest`: scans into a dataset, with a report of what was refused and why."""
+"""`augserver ingest`: scans into a dataset, with a report of what was converted, refused and why."""
 
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from augserver.cli.tables import print_lines, volume_table
+from augserver.cli.ingest_progress import ingest_with_progress
+from augserver.cli.ingest_report import json_report, print_report, skipped_text
 from augserver.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from augserver.ingest import IngestConfig, Outcome
-    from augserver.ingest.sources import Source
-    from augserver.store import DatasetWriter
+    from augserver.ingest import IngestConfig, LabelRule
+    from augserver.ingest.layouts import Arrangement
 
 _SOME_REFUSED = 3
 _NOTHING_USABLE = 2
+_LAYOUTS = "auto|plain|ct-org|lits|decathlon|nnunet|csv|totalsegmentator|chaos"
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What is asked of one volume's way into the dataset; see the options of the command."""
+
+    spacing_mm: str | None
+    modality: str
+    fourth_axis: str | None
+    min_label_cover: float
+    ids: str
+    jobs: int | None
+    memory_gb: float | None
 
 
 @click.command()
@@ -34,104 +44,103 @@ _NOTHING_USABLE = 2
 )
 @click.option("--spacing-mm", help="Resample to this voxel size: one number, or z,y,x.  [default: each scan's own]")
 @click.option("--modality", type=click.Choice(["ct", "mr"]), default="ct", show_default=True, help="What the scans are.")
+@click.option("--layout", default="auto", show_default=True, metavar=_LAYOUTS, help="How scans and labels lie in SRC; auto: if one fits.")
 @click.option("--labels", help="Where labels are: a folder with files of the same stem, or a pattern such as '{id}_seg.nii.gz'.")
 @click.option("--classes", "classes_path", type=click.Path(path_type=Path), help="Names of the classes, id -> name: TOML, JSON or CSV.")
+@click.option("--min-label-cover", type=float, default=0.95, show_default=True, help="Least share of an image that its label must cover.")
+@click.option("--fourth-axis", type=click.Choice(["refuse", "channels"]), help="What a fourth axis is.  [default: by layout, else refuse]")
+@click.option(
+    "--ids",
+    type=click.Choice(["auto", "names", "hashed"]),
+    default="auto",
+    show_default=True,
+    help="Call volumes by their files' names, or by a hash of their content; auto: by name, unless DICOM headers show it is the patient's.",
+)
+@click.option("--jobs", type=int, help="Volumes in work at once.  [default: one per CPU]")
+@click.option("--memory-gb", type=float, help="Memory for the volumes in work.  [default: half of this machine's]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def ingest(
     sources: tuple[Path, ...],
     out: Path,
-    spacing_mm: str | None,
-    modality: str,
+    layout: str,
     labels: str | None,
     classes_path: Path | None,
     as_json: bool,
+    spacing_mm: str | None,
+    modality: str,
+    fourth_axis: str | None,
+    min_label_cover: float,
+    ids: str,
+    jobs: int | None,
+    memory_gb: float | None,
 ) -> int:
     """Read the scans in SRC (files, or folders with all below them) into a dataset.
 
     NIfTI, NRRD, MetaImage and DICOM series are read. Each becomes a volume with axes to Superior, Posterior, Left; none is taken whose
-    voxels or geometry cannot be trusted. Volume ids are the names of files, and are kept: name files without patient identifiers.
+    voxels or geometry cannot be trusted. Volume ids are the names of files unless --ids hashed: name files without patient identifiers.
 
     Exit code 0: all scans are in; 3: some were refused; 2: there is nothing usable.
     """
-    from augserver.ingest import IngestConfig, LabelRule, find_sources, read_classes, select_scans
+    from augserver.ingest import LabelRule, read_classes
     from augserver.store import DatasetWriter
 
+    options = _Options(spacing_mm, modality, fourth_axis, min_label_cover, ids, jobs, memory_gb)
     rule = None if labels is None else LabelRule.parse(labels, sources)
-    config = IngestConfig(modality=modality, spacing_mm=_parse_spacing(spacing_mm), labels=rule)
     classes = {} if classes_path is None else read_classes(classes_path)
-    found = find_sources(sources)
-    scans = select_scans(found.sources, rule)
-    if not scans:
+    layout, found = _find(sources, layout, rule, modality, classes)
+    config = _config(options, rule, found)
+    if not found.scans:
         where = ", ".join(map(str, sources))
-        click.echo(f"augserver: no scan in {where}{_skipped(found.skipped)}; NIfTI, NRRD, MetaImage and DICOM are read", err=True)
+        click.echo(f"augserver: no scan in {where}{skipped_text(found.skipped)}; NIfTI, NRRD, MetaImage and DICOM are read", err=True)
         return _NOTHING_USABLE
-    with DatasetWriter(out, modality=modality, classes=classes, preprocessing=config.preprocessing) as writer:
-        outcomes, stopped = _run(scans, writer, config)
+    with DatasetWriter(out, modality=modality, classes=classes or found.classes, preprocessing=config.preprocessing) as writer:
+        outcomes, stopped = ingest_with_progress(found.scans, writer, config)
         if stopped:
             kept = sum(outcome.info is not None for outcome in outcomes)
-            click.echo(f"augserver: stopped; {kept} of {len(scans)} volumes stay in {out}: run the same command again to go on", err=True)
+            click.echo(
+                f"augserver: stopped; {kept} of {len(found.scans)} volumes stay in {out}: run the same command again to go on", err=True
+            )
             return 128 + stopped
         usable = any(outcome.info is not None for outcome in outcomes)
         fingerprint = writer.finish() if usable else ""
     if as_json:
-        click.echo(json.dumps(_report(out, fingerprint, outcomes, found.skipped), indent=1))
+        click.echo(json.dumps(json_report(out, layout, fingerprint, outcomes, found.skipped), indent=1))
     else:
-        _print_report(out, fingerprint, outcomes, found.skipped)
+        print_report(out, layout, fingerprint, outcomes, found.skipped)
     if not usable:
         return _NOTHING_USABLE
     return _SOME_REFUSED if any(outcome.info is None for outcome in outcomes) else 0
 
 
-def _run(scans: Sequence[Source], writer: DatasetWriter, config: IngestConfig) -> tuple[list[Outcome], int]:
-    """Ingest with a progress bar; the outcomes so far, and the number of the signal that ended it, or 0."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def _find(sources: Sequence[Path], layout: str, rule: LabelRule | None, modality: str, classes: dict[int, str]) -> tuple[str, Arrangement]:
+    """The layout's name and the scans; --labels means the plain one."""
+    from augserver.ingest import find_sources, select_scans
+    from augserver.ingest.layouts import Arrangement, arrange, choose_layout
 
-    from augserver.ingest import ingest_scans
+    if rule is not None and layout not in ("auto", "plain"):
+        raise ConfigError(f"--labels and --layout {layout} both say where labels are; give one")
+    chosen = choose_layout("plain" if rule is not None else layout, sources)
+    if chosen != "plain":
+        return chosen, arrange(chosen, sources[0], modality=modality, classes=classes)
+    found = find_sources(sources)
+    return chosen, Arrangement(scans=tuple(select_scans(found.sources, rule)), skipped=found.skipped)
 
-    sizes = [scan.size_bytes() for scan in scans]
-    console = Console(stderr=True)
-    outcomes: list[Outcome] = []
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[done]}"),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+
+def _config(options: _Options, rule: LabelRule | None, found: Arrangement) -> IngestConfig:
+    from augserver.ingest import IngestConfig
+
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return IngestConfig(
+        modality=options.modality,
+        spacing_mm=_parse_spacing(options.spacing_mm),
+        labels=rule,
+        labelled=any(scan.label is not None for scan in found.scans),
+        fourth_axis=options.fourth_axis or found.fourth_axis,
+        min_label_cover=options.min_label_cover,
+        ids=options.ids,
+        jobs=options.jobs if options.jobs is not None else len(os.sched_getaffinity(0)),
+        memory_bytes=half if options.memory_gb is None else int(options.memory_gb * 1e9),
     )
-    with _finish_volume_on_signal() as stop, Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("ingest", total=max(1, sum(sizes)), done=f"0/{len(scans)} volumes")
-        for outcome, size in zip(ingest_scans(scans, writer, config), sizes, strict=True):
-            outcomes.append(outcome)
-            progress.update(task, advance=size, done=f"{len(outcomes)}/{len(scans)} volumes")
-            if stop.number:
-                break
-    return outcomes, stop.number if len(outcomes) < len(scans) else 0
-
-
-@dataclass(slots=True)
-class _Stop:
-    """The signal that asked to stop, or 0."""
-
-    number: int = 0
-
-
-@contextmanager
-def _finish_volume_on_signal() -> Iterator[_Stop]:
-    """Let SIGINT or SIGTERM wait for the volume in hand; the second one interrupts it (its half-written files are removed)."""
-    stop = _Stop()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.number:
-            raise KeyboardInterrupt
-        stop.number = number
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _parse_spacing(text: str | None) -> tuple[float, float, float] | None:
@@ -146,41 +155,3 @@ def _parse_spacing(text: str | None) -> tuple[float, float, float] | None:
     if len(values) != 3:
         raise ConfigError(f"--spacing-mm must be one number or three as z,y,x, got {text!r}")
     return values[0], values[1], values[2]
-
-
-def _report(out: Path, fingerprint: str, outcomes: Sequence[Outcome], skipped: dict[str, int]) -> dict[str, Any]:
-    return {
-        "dataset": str(out),
-        "fingerprint": fingerprint,
-        "volumes": [
-            {
-                "id": info.id,
-                "shape": list(info.shape),
-                "dtype": info.dtype,
-                "spacing_mm": list(info.spacing_mm),
-                "class_voxels": {str(key): count for key, count in info.class_voxels.items()},
-                "resumed": outcome.resumed,
-            }
-            for outcome in outcomes
-            if (info := outcome.info) is not None
-        ],
-        "refused": [{"id": outcome.id, "reason": outcome.reason} for outcome in outcomes if outcome.info is None],
-        "skipped_files": skipped,
-    }
-
-
-def _print_report(out: Path, fingerprint: str, outcomes: Sequence[Outcome], skipped: dict[str, int]) -> None:
-    accepted = [outcome.info for outcome in outcomes if outcome.info is not None]
-    refused = [outcome for outcome in outcomes if outcome.info is None]
-    resumed = sum(outcome.resumed for outcome in outcomes)
-    lines = [f"refused {outcome.id}: {outcome.reason}" for outcome in refused]
-    if accepted:
-        volume_table(accepted)
-        lines.append(f"{out}: {len(accepted)} volumes{f' ({resumed} of them from before)' if resumed else ''}, fingerprint {fingerprint}")
-    lines.append(f"{len(accepted)} in, {len(refused)} refused{_skipped(skipped)}")
-    print_lines(lines)
-
-
-def _skipped(skipped: dict[str, int]) -> str:
-    shown = ", ".join(f"{count} x {kind}" for kind, count in sorted(skipped.items()))
-    return f"; files that are no scans: {shown}" if shown else ""

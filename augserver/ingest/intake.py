@@ -84,7 +84,7 @@ def take_in(index: int, source: Source, choose_id: Callable[[str], str], writer:
             "source_spacing_mm": list(original.spacing_mm),
         }
         grid, grid_affine = original.grid, original.affine
-        image, affine, notes = _prepare(original, config, source.stem)
+        image, affine, notes = _prepare(original, source, config)
         del original
         carried: NDArray[np.uint8] | None = None
         label_notes: tuple[str, ...] = ()
@@ -97,10 +97,10 @@ def take_in(index: int, source: Source, choose_id: Callable[[str], str], writer:
     return Outcome(index=index, id=volume_id, info=info, notes=(*notes, *label_notes))
 
 
-def _prepare(scan: Scan, config: IngestConfig, name: str) -> tuple[NDArray[Any], Affine, tuple[str, ...]]:
+def _prepare(scan: Scan, source: Source, config: IngestConfig) -> tuple[NDArray[Any], Affine, tuple[str, ...]]:
     """The image (C, Z, Y, X) as it is stored, its affine, and what was done to it."""
-    channels = len(scan.voxels)
-    if channels > 1 and config.fourth_axis == "refuse" and not any("channels" in note for note in scan.notes):
+    name, channels = source.stem, len(scan.voxels)
+    if channels > 1 and config.fourth_axis == "refuse" and not source.channels:
         raise VolumeError(
             f"{name}: has 4 axes, {channels} long beyond the third: time points or channels; "
             "pass --fourth-axis channels if they are channels, or split it into 3-D files"

@@ -103,7 +103,7 @@ def find_sources(paths: Iterable[Path]) -> Found:
         folders: dict[Path, list[Path]] = defaultdict(list)
         for file in _files_below(whole, skipped):
             if split_suffix(file)[1]:
-                sources.setdefault(file, [_file_source(file, root)])
+                sources.setdefault(file, [file_source(file, root)])
             elif not os.access(file, os.R_OK):
                 skipped["unreadable"] += 1
             elif is_dicom(file):
@@ -111,7 +111,7 @@ def find_sources(paths: Iterable[Path]) -> Found:
             elif not file.name.lower().endswith(_VOXEL_FILES):
                 skipped[file.suffix.lower() or "no suffix"] += 1
         for folder, files in folders.items():
-            sources.setdefault(folder, _series_sources(folder, files, root, skipped))
+            sources.setdefault(folder, series_sources(folder, files, root, skipped))
     return Found(sources=tuple(source for key in sorted(sources) for source in sources[key]), skipped=dict(skipped))
 
 
@@ -141,18 +141,21 @@ def _files_below(path: Path, skipped: dict[str, int]) -> list[Path]:
 
 def _join_channels(first: Scan, others: Sequence[Scan], *, name: str) -> Scan:
     for number, scan in enumerate(others, 2):
+        if (len(scan.voxels), len(first.voxels)) != (1, 1):
+            raise VolumeError(f"{name}: channel {number} or the first has a fourth axis; each file must hold one channel")
         if scan.grid != first.grid or not np.allclose(scan.affine, first.affine, atol=1e-3):
             raise VolumeError(f"{name}: channel {number} lies on another grid than the first; channels must share one: resample them first")
     voxels = np.concatenate([first.voxels, *(scan.voxels for scan in others)])
     return Scan(voxels=voxels, affine=first.affine, format=first.format, notes=(*first.notes, f"{len(voxels)} channels from files"))
 
 
-def _file_source(file: Path, root: Path) -> Source:
+def file_source(file: Path, root: Path) -> Source:
+    """The source that a file below `root` is."""
     stem = split_suffix(file)[0]
     return Source(path=file, root=root, stem=stem, name=(root.name, *file.relative_to(root).parts[:-1], stem))
 
 
-def _series_sources(folder: Path, files: Sequence[Path], root: Path, skipped: dict[str, int]) -> list[Source]:
+def series_sources(folder: Path, files: Sequence[Path], root: Path, skipped: dict[str, int]) -> list[Source]:
     """A source per series of one folder; a broken slice may belong to any of them, so it spoils them all."""
     found = sort_series(files)
     if found.other:

@@ -91,6 +91,7 @@ def test_json_report(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> No
         "dtype": "float32",
         "spacing_mm": [3.0, 2.0, 2.0],
         "class_voxels": {},
+        "converted": ["resampled from 3x1x0.5 to 3x2x2 mm"],
         "resumed": False,
     }
     assert report["refused"] == [{"id": "broken", "reason": "broken.nrrd: is no NRRD: it does not begin with 'NRRD'"}]
@@ -104,6 +105,12 @@ def test_json_report(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> No
         (["--spacing-mm", "1,2"], 2, "--spacing-mm must be one number or three"),
         (["--spacing-mm", "-3"], 2, "--spacing-mm must be three finite numbers > 0"),
         (["--spacing-mm", "nan"], 2, "--spacing-mm must be three finite numbers > 0"),
+        (["--layout", "bids"], 2, "--layout must be one of auto, plain, ct-org"),
+        (["--layout", "lits"], 2, "no scan found; wanted files volume-N"),
+        (["--layout", "lits", "--labels", "{id}_seg.nii.gz"], 2, "both say where labels are"),
+        (["--min-label-cover", "1.5"], 2, "--min-label-cover must be 0 to 1, got 1.5"),
+        (["--jobs", "0"], 2, "--jobs and --memory-gb must be positive"),
+        (["--memory-gb", "-1"], 2, "--jobs and --memory-gb must be positive"),
         (["--modality", "pet"], 2, "'pet' is not one of 'ct', 'mr'"),
         (["--labels", "nowhere"], 2, "neither a folder nor a pattern"),
         (["--classes", "absent.toml"], 2, "--classes absent.toml: cannot be read"),
@@ -190,7 +197,7 @@ def test_a_stopped_ingest_leaves_whole_volumes_and_resumes_to_the_same_fingerpri
     scans: Path, tmp_path: Path, run: Callable[..., Any], name: str, times: int, code: int, kept: list[str], clean: bool
 ) -> None:
     out = tmp_path / "ds.zarr"
-    arguments = ["ingest", str(scans), "--out", str(out), "--labels", "{id}_seg.nii.gz"]
+    arguments = ["ingest", str(scans), "--out", str(out), "--labels", "{id}_seg.nii.gz", "--jobs", "1"]
     stopped = subprocess.run(
         [sys.executable, "-P", "-c", STOPPED, name, str(times), *arguments], capture_output=True, timeout=120, check=False
     )
@@ -205,3 +212,47 @@ def test_a_stopped_ingest_leaves_whole_volumes_and_resumes_to_the_same_fingerpri
     assert Dataset.open(out).fingerprint == Dataset.open(tmp_path / "undisturbed.zarr").fingerprint
     assert sorted(os.listdir(out)) == ["a", "b", "c", "zarr.json"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_lets_all_volumes_in_hand_be_finished_and_begins_no_other(
+    scans: Path, tmp_path: Path, run: Callable[..., Any], name: str
+) -> None:
+    for number in range(5):
+        shutil.copy(scans / "a.nii.gz", scans / f"more{number}.nii.gz")
+    out = tmp_path / "ds.zarr"
+    arguments = ["ingest", str(scans), "--out", str(out), "--jobs", "2"]
+    stopped = subprocess.run([sys.executable, "-P", "-c", STOPPED, name, "1", *arguments], capture_output=True, timeout=120, check=False)
+    assert stopped.returncode == 128 + getattr(signal, name), stopped.stderr.decode()
+    kept = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert 2 <= len(kept) <= 5
+    assert f"stopped; {len(kept)} of 11 volumes stay in" in stopped.stderr.decode()
+    assert not list(out.glob(".*"))
+    assert run(*arguments)[0] == 0
+    arguments[3] = str(tmp_path / "undisturbed.zarr")
+    assert run(*arguments[:-1], "1")[0] == 0
+    assert Dataset.open(out).fingerprint == Dataset.open(tmp_path / "undisturbed.zarr").fingerprint
+
+
+def test_the_report_is_the_same_whatever_the_number_of_jobs_and_the_memory(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    (scans / "broken.nrrd").write_text("no")
+    reports = []
+    for number, options in enumerate((["--jobs", "1"], ["--jobs", "4"], ["--jobs", "3", "--memory-gb", "0.000001"])):
+        code, stdout, _ = run("ingest", scans, "--out", tmp_path / f"{number}.zarr", "--spacing-mm", "2", "--json", *options)
+        report = json.loads(stdout)
+        assert (code, len(report.pop("dataset")) > 0) == (3, True)
+        reports.append(report)
+    assert reports[0] == reports[1] == reports[2]
+    assert len(reports[0]["volumes"]) == 6
+
+
+def test_the_table_says_how_scans_were_converted(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    affine = np.array([[0.5, 0, 0, 0], [0, 1.0, 0.75, 0], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(np.arange(11 * 7 * 5, dtype=np.int16).reshape(11, 7, 5), affine)
+    image.header.set_slope_inter(2, -1024)
+    nibabel.save(image, scans / "tilted.nii")
+    code, stdout, _ = run("ingest", scans, "--out", tmp_path / "ds.zarr", "--spacing-mm", "1")
+    assert code == 0
+    assert "converted tilted: scaled by slope 2, intercept -1024; axes turned from RAS to LPS; sheared by 14.0 degrees: " in stdout
+    assert "resampled from 3x1x0.5 to 1x1x1 mm" in stdout

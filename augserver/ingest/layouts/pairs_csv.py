@@ -1,0 +1,63 @@
+"""A CSV of pairs: the columns image, label and, if you like, id; several channels of an image are parted by semicolons."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from augserver.errors import ConfigError
+from augserver.ingest.formats import split_suffix
+from augserver.ingest.label_source import LabelFile
+from augserver.ingest.layouts.arrangement import Arrangement, require_scans
+from augserver.ingest.sources import Source, file_source, find_sources
+
+
+def is_pairs_csv(root: Path) -> bool:
+    return root.is_file() and root.suffix.lower() == ".csv"
+
+
+def arrange_pairs_csv(root: Path) -> Arrangement:
+    """One scan per row; paths are relative to the CSV's folder. An image may be a folder with one DICOM series.
+
+    Raises:
+        ConfigError: the file cannot be read, has no such columns, or an empty cell.
+    """
+    try:
+        with root.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{root.name}: cannot be read as CSV ({error})") from error
+    scans = []
+    for number, row in enumerate(rows, 2):
+        cells = {
+            key.strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(key, str) and isinstance(value, str)
+        }
+        if not cells.get("image") or not cells.get("label"):
+            raise ConfigError(f"{root.name}, line {number}: needs the columns image and label, filled; got {cells}")
+        images = [Path(os.path.abspath(root.parent / cell.strip())) for cell in cells["image"].split(";")]
+        source = _source(images[0], number)
+        name = cells.get("id") or source.stem
+        named = source.name if not cells.get("id") else (name,)
+        label = Path(os.path.abspath(root.parent / cells["label"]))
+        problem = source.problem
+        for path in (label, *images[1:]):
+            if not problem and not (path.is_file() and split_suffix(path)[1]):
+                problem = (
+                    f"{name}: line {number} of {root.name} names {path.name}, which is no file of a known kind there; correct the path"
+                )
+        scans.append(replace(source, name=named, channels=tuple(images[1:]), label=LabelFile(label), problem=problem))
+    return Arrangement(scans=require_scans(tuple(scans), "csv", "rows with an image and a label"))
+
+
+def _source(image: Path, number: int) -> Source:
+    if image.is_dir():
+        series = find_sources([image]).sources
+        if len(series) == 1:
+            return series[0]
+    elif image.is_file() and split_suffix(image)[1]:
+        return file_source(image, image.parent)
+    stem = split_suffix(image)[0]
+    problem = f"{stem}: line {number} names {image.name}, which is no scan and no folder with one DICOM series; correct the path"
+    return Source(path=image, root=image.parent, stem=stem, name=(stem,), problem=problem)
