@@ -68,6 +68,7 @@ def impatient(monkeypatch):
 
 @pytest.mark.slow
 def test_cut_network_is_noticed_without_a_reset(running, impatient):
+    running.servicer.part_bytes = 1 << 20
     relay = Relay(running.port)
     try:
         with augclient.connect(relay.address, timeout_s=5) as server:
