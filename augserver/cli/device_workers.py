@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import click
 
+from augserver.cli.notices import say
 from augserver.cli.stop_signals import StopSignals
 from augserver.cli.supervisor import HeldPort, Supervisor, WorkerSpec
 from augserver.config import ServerConfig
@@ -103,7 +104,7 @@ def supervise_devices(arguments: Sequence[str], devices: Sequence[Device], confi
         supervisor = Supervisor(
             [spec(k) for k in range(len(devices))],
             on_ready=on_ready,
-            say=lambda line: click.echo(f"augserver: {line}", err=True),
+            say=lambda line: say(f"augserver: {line}"),
             drain_s=config.listen.drain_s,
         )
         return supervisor.run(signals)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from augserver.cli.notices import say
+
 if TYPE_CHECKING:
     from augserver.cli.stop_signals import StopSignals
     from augserver.config import ServerConfig
@@ -96,9 +98,9 @@ def _serve_devices(dataset: Path, devices: str, backend: str | None, config: Ser
     from augserver.cli.device_workers import parse_devices, supervise_devices
     from augserver.errors import ConfigError
 
-    if backend is not None:
-        raise ConfigError(f"--devices {devices} says what computes; leave --backend {backend} out")
     workers = parse_devices(devices, threads=config.kernel.threads)
+    if backend not in (None, "auto") and not all(worker.name.startswith(backend) for worker in workers):
+        raise ConfigError(f"--devices {devices} says what computes, and --backend {backend} says otherwise; leave one of them out")
     return supervise_devices(_arguments(dataset, config, options), workers, config)
 
 
@@ -135,7 +137,7 @@ def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
         supervisor = Supervisor(
             [WorkerSpec("server", command)],
             on_ready=lambda _, line: click.echo(line),
-            say=lambda line: click.echo(f"augserver: {line}", err=True),
+            say=lambda line: say(f"augserver: {line}"),
             drain_s=config.listen.drain_s,
         )
         return supervisor.run(signals)
@@ -163,7 +165,7 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
     forced = 0
     try:
         server.start()
-        click.echo(f"backend: {backend.description}", err=True)
+        say(f"backend: {backend.description}")
         device = ", ".join(backend.description.split(", ")[:2])  # "cpu, 2 threads": without the instruction set
         count = len(dataset.volumes)
         click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
@@ -180,7 +182,7 @@ def _end_lost(error: UnavailableError, losses: list[int]) -> None:
     """End this process as a stop signal would, with the code that tells a supervisor to start it again. From any thread."""
     from augserver.kernel.cuda_backend import EXIT_DEVICE_LOST  # only a GPU is lost, so this module is loaded
 
-    click.echo(f"augserver: {error}", err=True)
+    say(f"augserver: {error}")
     losses.append(EXIT_DEVICE_LOST)
     os.kill(os.getpid(), signal.SIGTERM)
 

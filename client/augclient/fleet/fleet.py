@@ -79,7 +79,13 @@ class Fleet:
         """
         answers: dict[str, pb.Dataset] = {}
         failures: dict[str, AugError] = {}
-        unasked = set(self._seeds.resolve())
+        known = {*self._up, *self._down}
+        try:
+            unasked = {*self._seeds.resolve(), *(() if self._seeds.dynamic else known)}
+        except UnavailableError:
+            if not known:
+                raise
+            unasked = known  # DNS is away, they need not be
         while unasked:
             probes = {address: self._connections.ask_dataset(address, self._timeout_s) for address in sorted(unasked)}
             self._collect(probes, answers, failures)
