@@ -59,15 +59,16 @@ def server(serve: Callable[..., Any], toy_dataset: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def wanted(server: Any) -> dict[int, str]:
-    """All samples as the first server streams them in batches of four."""
-    found = stream_digests(server.address)
+    """All samples as the first server streams them over gRPC in batches of four; the tests' own streams take shared memory."""
+    found = stream_digests(server.address, transport="grpc")
     assert sorted(found) == list(range(SAMPLES))
     assert len(set(found.values())) == SAMPLES  # no two alike, so a mix-up would show
     return found
 
 
-def test_again_from_the_same_server(server: Any, wanted: dict[int, str]) -> None:
-    assert stream_digests(server.address) == wanted
+@pytest.mark.parametrize("transport", ["local", "grpc"])
+def test_again_from_the_same_server(server: Any, wanted: dict[int, str], transport: str) -> None:
+    assert stream_digests(server.address, transport=transport) == wanted
 
 
 @pytest.mark.parametrize("isa", instruction_sets())
@@ -83,14 +84,16 @@ def test_from_a_server_that_can_hold_one_volume_at_a_time(serve: Callable[..., A
     assert stream_digests(serve(toy_dataset, config=config).address) == wanted
 
 
+@pytest.mark.parametrize("transport", ["local", "grpc"])
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 24])
-def test_in_batches_of_another_size(server: Any, wanted: dict[int, str], batch_size: int) -> None:
-    assert stream_digests(server.address, batch_size=batch_size) == wanted
+def test_in_batches_of_another_size(server: Any, wanted: dict[int, str], batch_size: int, transport: str) -> None:
+    assert stream_digests(server.address, batch_size=batch_size, transport=transport) == wanted
 
 
+@pytest.mark.parametrize("transport", ["local", "grpc"])
 @pytest.mark.parametrize("world", [2, 4])
-def test_shared_among_ranks(server: Any, wanted: dict[int, str], world: int) -> None:
-    ranks = [stream_digests(server.address, rank=rank, world=world) for rank in range(world)]
+def test_shared_among_ranks(server: Any, wanted: dict[int, str], world: int, transport: str) -> None:
+    ranks = [stream_digests(server.address, rank=rank, world=world, transport=transport) for rank in range(world)]
     assert sum(len(rank) for rank in ranks) == SAMPLES
     assert {index: name for rank in ranks for index, name in rank.items()} == wanted
 

@@ -173,11 +173,15 @@ class Road:
 
 
 class _LocalCall:
-    """A call for batches in shared memory. Where the server refuses that before the first one, it may begin again without."""
+    """A call for batches in shared memory. Where the server refuses that before the first one, it may begin again without.
+
+    It lets go of the link when it ends: an error of gRPC is the call itself, and its traceback leads back here, so this object may
+    wait for the garbage collector, which must not keep a ring from the server's budget.
+    """
 
     def __init__(self, begin: Callable[[RingLink | None], Any], link: RingLink, refuse: Callable[[AugError], bool]) -> None:
         self._begin = begin
-        self._link = link
+        self._link: RingLink | None = link
         self._refuse = refuse
         self._call = begin(link)
         self._begun = self._cancelled = False
@@ -188,11 +192,16 @@ class _LocalCall:
     def __next__(self) -> bytes:
         try:
             data: bytes = next(self._call)
+        except StopIteration:
+            self._link = None
+            raise
         except grpc.RpcError as error:
+            gone = self._link is not None and self._link.is_closed()
+            self._link = None
             refusal = named_error(error)
             if self._begun or not isinstance(refusal, AuthError | BudgetError):
                 raise
-            if isinstance(refusal, AuthError) and self._link.is_closed():
+            if isinstance(refusal, AuthError) and gone:
                 raise _LinkLost(UnavailableError("the server went away between its socket and the call")) from error
             if not self._refuse(refusal):
                 raise
@@ -206,7 +215,9 @@ class _LocalCall:
     def cancel(self) -> None:
         """End the call, from any thread."""
         self._cancelled = True
-        self._link.stop_waiting()
+        link, self._link = self._link, None
+        if link is not None:
+            link.stop_waiting()
         self._call.cancel()
 
 
