@@ -26,7 +26,7 @@ from augserver.kernel.cuda_staging import EVENT_FLAGS
 from augserver.kernel.cuda_ticket import Ticket
 from augserver.kernel.params import INPUT_TYPES, PARAMS_DTYPE
 
-THREADS = 256  # of a block; kernel.cu's launch bounds
+THREADS = 256  # of a block: the most that kernel.cu's launch bounds allow; its comment says what bounds the occupancy
 VOXELS_PER_THREAD = 4  # voxel.h: BLOCK
 MAX_SAMPLES = 4096  # of a batch on one device; its parameters take 1 MB of a slot
 PARAMS_BYTES = MAX_SAMPLES * PARAMS_DTYPE.itemsize
@@ -150,9 +150,9 @@ class Device:
             rows["out_label"] = np.where(rows["label"] != 0, label_at + order * (batch.out_label.nbytes // count), 0)
         return rows
 
-    def launch(self, slot: Slot, rows: Any, sampler: str) -> None:
-        """One launch; two where int16 and float32 volumes are in one batch."""
-        blocks = -(-int(np.prod(rows[0]["out_shape"], dtype=np.int64)) // (THREADS * VOXELS_PER_THREAD))
+    def launch(self, slot: Slot, rows: Any, sampler: str, threads: int = THREADS) -> None:
+        """One launch of blocks of `threads`; two where int16 and float32 volumes are in one batch."""
+        blocks = -(-int(np.prod(rows[0]["out_shape"], dtype=np.int64)) // (threads * VOXELS_PER_THREAD))
         if sampler == "texture":
             groups = [("augment_texture", 0, len(rows))]
         else:
@@ -161,4 +161,4 @@ class Device:
             groups = [(f"augment_{name}", int(a), int(b)) for name, a, b in zip(INPUT_TYPES, starts, stops, strict=True) if b > a]
         for name, start, stop in groups:
             first = int(slot.device_params) + start * PARAMS_DTYPE.itemsize
-            self._kernels[name].prepared_async_call((blocks, stop - start), (THREADS, 1, 1), self.compute, first)
+            self._kernels[name].prepared_async_call((blocks, stop - start), (threads, 1, 1), self.compute, first)

@@ -13,7 +13,8 @@
 #   pycuda (tests/cuda_fake/build_pycuda.sh makes the wheel on any machine with a CUDA toolkit), pytools, platformdirs, mako,
 #   markupsafe, siphash24, typing_extensions; and nanobind if it is not there. Without nvcc bring kernel.fatbin of
 #   `augserver build-kernels --out build/gpu_check/kernel.fatbin`.
-# Peers are measured where they are installed: torch, monai, cupy. compute-sanitizer runs where the toolkit has it.
+# The service's suites need augserver's other requirements too (pyproject.toml); without them only the kernel's run, and this is said.
+# Peers are measured where they are installed: torch, monai, cupy. compute-sanitizer and ncu run where the toolkit has them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -72,6 +73,10 @@ find_pycuda() {
 }
 
 build_fatbin() {
+    if [ -n "$dry" ] && [ -n "${FAKE_CUDA_FATBIN:-}" ]; then # compiled already by the tests that run this
+        export AUGSERVER_FATBIN=$FAKE_CUDA_FATBIN
+        return
+    fi
     export AUGSERVER_FATBIN=$out/kernel.fatbin
     "$python" - "$AUGSERVER_FATBIN" <<'PYTHON'
 import sys
@@ -95,6 +100,28 @@ sanitize() { # TOOL
     compute-sanitizer --tool "$1" --error-exitcode 1 "$python" tests/gpu/sanitize_case.py
 }
 
+suite() { # PYTEST ARGUMENTS; the project's own pytest settings name plugins that a bare machine may lack
+    "$python" -m pytest -q -c /dev/null --rootdir=. -W ignore::pytest.PytestUnknownMarkWarning --import-mode=importlib -p no:cacheprovider "$@"
+}
+
+count() { # what the hardware counted of each kernel, for the table; some machines allow that to administrators alone
+    rm -f "$out/ncu.csv"
+    if ! command -v ncu >/dev/null; then
+        echo "== counters: not read, there is no ncu"
+        return
+    fi
+    echo "== counters"
+    if ncu --csv --kernel-name regex:augment --metrics "$("$python" tests/gpu/counters.py)" "$python" tests/gpu/profile_case.py >"$out/ncu.log" 2>&1 &&
+        ! grep -q ERR_NVGPUCTRPERM "$out/ncu.log"; then
+        mv "$out/ncu.log" "$out/ncu.csv"
+    elif grep -q ERR_NVGPUCTRPERM "$out/ncu.log"; then
+        echo "== counters: not read, this machine does not permit it (ERR_NVGPUCTRPERM)"
+    else
+        tail -n 20 "$out/ncu.log" >&2
+        failed="$failed counters"
+    fi
+}
+
 step "CPU kernel" build_cpu_kernel
 step pycuda find_pycuda
 step "CUDA kernels" build_fatbin
@@ -102,20 +129,30 @@ if [ -n "$dry" ]; then
     "$python" tests/cuda_fake/build.py "$out/fake" >/dev/null
     export LD_LIBRARY_PATH="$out/fake:${LD_LIBRARY_PATH:-}" FAKE_CUDA_KERNELS=$out/fake/kernels.so
 fi
-# The project's own pytest settings name plugins that a bare machine may lack.
-step "same bytes" "$python" -m pytest -q -c /dev/null --rootdir=. -W ignore::pytest.PytestUnknownMarkWarning --import-mode=importlib -p no:cacheprovider tests/gpu
+step "same bytes" suite tests/gpu
+if [ -z "$dry" ]; then # else tests/cuda_fake/test_suites_on_fake_driver.py does it
+    step "the kernel's suites" suite --backend cuda tests/kernel
+    if lacking=$("$python" -c 'import click, grpc_health.v1.health, grpc_reflection.v1alpha.reflection, nibabel, rich, SimpleITK, zarr.buffer' 2>&1); then
+        step "the service's suites" suite --backend cuda tests/service tests/e2e/test_same_bytes.py tests/e2e/test_replay.py tests/e2e/test_resume.py
+    else
+        echo "== the service's suites: not run, ${lacking##*$'\n'}"
+    fi
+fi
 if [ -n "$dry" ]; then
     step "every kernel once" "$python" tests/gpu/sanitize_case.py
+    step "every kernel as ncu sees it" env AUGSERVER_SHRINK=10 "$python" tests/gpu/profile_case.py
 elif command -v compute-sanitizer >/dev/null; then
     step memcheck sanitize memcheck
     step racecheck sanitize racecheck
+    step initcheck sanitize initcheck
 else
-    echo "== memcheck, racecheck: not run, there is no compute-sanitizer"
+    echo "== memcheck, racecheck, initcheck: not run, there is no compute-sanitizer"
 fi
 if [ -n "$dry" ]; then
     step bench "$python" tests/gpu/bench_gpu.py --dry-run
 elif [ -n "$bench" ] && [ -z "$failed" ]; then
-    step bench "$python" tests/gpu/bench_gpu.py --write tests/benchmarks/RESULTS.md
+    count
+    step bench "$python" tests/gpu/bench_gpu.py --counters "$out/ncu.csv" --write tests/benchmarks/RESULTS.md
 fi
 if [ -n "$failed" ]; then
     echo "FAILED:$failed" >&2
