@@ -21,7 +21,6 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
-    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -38,7 +37,7 @@ _DECODERS = (
     {RLELossless: "pydicom"}
     | dict.fromkeys(_JPEG_2000, "pylibjpeg")
     | dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls")
-    | dict.fromkeys((JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit, JPEGBaseline8Bit), "gdcm")
+    | dict.fromkeys((JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit), "gdcm")
 )
 _BITS = (8, 16, 32)
 

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom.dataset import Dataset as DicomDataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from augserver.ingest import IngestConfig, LabelRule, Outcome, find_sources, ingest_scans, select_scans
 from augserver.store import Dataset, DatasetWriter
@@ -69,3 +72,51 @@ def unzip(shared_data: Path, tmp_path: Path) -> Callable[[str], Path]:
         return folder
 
     return extract
+
+
+@pytest.fixture(scope="session")
+def write_series() -> Callable[..., list[Path]]:
+    """write_series(folder, voxels, **header): one DICOM file per (Y, X) plane, in the order of the planes; see below for the keywords."""
+
+    def write(
+        folder: Path,
+        voxels: np.ndarray,
+        *,
+        step_mm: tuple[float, float, float] = (0.0, 0.0, 3.0),
+        orientation: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
+        slopes: tuple[float, ...] = (),
+        intercepts: tuple[float, ...] = (),
+        syntax: str = ExplicitVRLittleEndian,
+        modality: str = "CT",
+        series: str = "1.2.3.4",
+        patient: dict[str, str] | None = None,
+        name: str = "slice",
+    ) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = []
+        for index, plane in enumerate(voxels):
+            data = DicomDataset()
+            data.file_meta = FileMetaDataset()
+            data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            data.SOPClassUID = CTImageStorage
+            data.SOPInstanceUID = f"{series}.{index + 1}"
+            data.SeriesInstanceUID, data.Modality, data.InstanceNumber = series, modality, index + 1
+            for keyword, value in (patient or {}).items():
+                setattr(data, keyword, value)
+            data.ImageOrientationPatient = list(orientation)
+            data.ImagePositionPatient = [round(10.0 + index * step_mm[0], 4), round(-20.0 + index * step_mm[1], 4), 30 + index * step_mm[2]]
+            data.PixelSpacing = [1.0, 0.5]
+            data.Rows, data.Columns = plane.shape
+            data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+            data.BitsAllocated, data.BitsStored, data.HighBit = plane.itemsize * 8, plane.itemsize * 8, plane.itemsize * 8 - 1
+            data.PixelRepresentation = int(plane.dtype.kind == "i")
+            data.RescaleSlope = slopes[index] if slopes else 1
+            data.RescaleIntercept = intercepts[index] if intercepts else 0
+            data.PixelData = plane.tobytes()
+            if syntax != ExplicitVRLittleEndian:
+                data.compress(syntax, generate_instance_uid=False)
+            files.append(folder / f"{name}{index:03}.dcm")
+            data.save_as(files[-1], enforce_file_format=True)
+        return files
+
+    return write
