@@ -184,10 +184,10 @@ def receive_tf(addresses: list[str], *, compression: str | None, single: bool) -
         slabs = tf.cast(tf.range(VOXELS) // 7200 % 3, tf.uint8)
         return stamp(number, noise, IMAGE_SHAPE), stamp(number, slabs, LABEL_SHAPE)
 
-    dataset = tf.data.Dataset.range(POOL).map(make).cache().repeat()
-    outstanding = None
+    dataset, outstanding = tf.data.Dataset.range(POOL).map(make), None
     if single:
         dataset, outstanding = dataset.unbatch(), 2
+    dataset = dataset.cache().repeat()
     service = tf.data.experimental.service
     dataset = dataset.apply(
         service.distribute(service.ShardingPolicy.OFF, addresses[0], compression=compression, max_outstanding_requests=outstanding)
@@ -198,4 +198,6 @@ def receive_tf(addresses: list[str], *, compression: str | None, single: bool) -
         first = number if arrival * count % SAMPLES == 0 else 1
         last = number if (arrival + 1) * count % SAMPLES == 0 else 1
         check(image, label, first, last)
+        if arrival * count < 2 * POOL * SAMPLES:
+            continue  # the cache is filled by the first pass, and what was made then is still under way
         yield BATCH_BYTES * count // SAMPLES, count
