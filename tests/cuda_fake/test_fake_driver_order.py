@@ -16,6 +16,7 @@ CLAIMS = (
     "refusals_name_what_is_needed",
     "pageable_results_are_allowed_when_configured",
     "pinned_arrays_are_freed_when_their_last_view_dies",
+    "results_go_straight_into_memory_shared_with_another_process",
     "volumes_in_pinned_memory_go_up_without_a_copy_between",
     "a_process_that_forgets_to_close_ends_by_itself",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,8 @@ from world import (
 
 from augserver.errors import AugError, BudgetError, RequestError, StateError
 from augserver.kernel import AugmentQueue
+from augserver.pipeline.batch_layout import BatchLayout
+from augserver.pipeline.batch_slots import SlotPool
 
 DELAYS = "h2d:0-1500,kernel:0-1500,d2h:0-1500"
 
@@ -228,6 +231,32 @@ def pinned_arrays_are_freed_when_their_last_view_dies() -> None:
     assert batch.wrong_bytes(kept) == 0
     gpu.close()
     assert batch.wrong_bytes(kept) == 0  # ordinary memory now
+    assert_nothing_left()
+
+
+def results_go_straight_into_memory_shared_with_another_process() -> None:
+    gpu = open_cuda()
+    layout = BatchLayout(image_shape=(1, 1, *PATCH), image_dtype="float32", has_label=False)
+    pool = SlotPool(1 << 24, lambda size: np.zeros(size, np.uint8), share=gpu.share)
+    ring = pool.open_ring(layout, 2, shared=True)
+    assert ring.memory is not None
+    slots = [ring.claim(), ring.claim()]
+    volume, expected = make_volume(3), np.empty((1, 1, *PATCH), np.float32)
+    gpu.augment([volume], [make_params(1)], slots[1].image)
+    cpu.augment([volume], [make_params(1)], expected)
+    theirs = mmap.mmap(ring.memory.descriptor, ring.memory.size_bytes, prot=mmap.PROT_READ)
+    assert theirs[slots[1].offset : slots[1].offset + expected.nbytes] == expected.tobytes()
+    assert counter("pageable_copies") == 0
+    blocks = counter("registered_blocks")
+    for slot in slots:
+        ring.give_back(slot)
+    del slot, slots
+    ring.let_go()
+    gpu.allocate((1,), np.uint8)  # the owner thread has work, and frees what has expired first
+    gpu.allocate((1,), np.uint8)
+    assert counter("registered_blocks") <= blocks, (counter("registered_blocks"), blocks)
+    gpu.close()
+    assert theirs[layout.slot_stride : layout.slot_stride + 4] == expected.tobytes()[:4]  # still the reader's
     assert_nothing_left()
 
 
