@@ -26,7 +26,7 @@ _SHORTEST_MM = 30.0  # shorter ones are bowel or the tip of a lung
 
 def find_airway(grid: WorkingGrid, body: Body) -> Mask:
     """Voxels of the airway with their partial-volume rim, bool (Z, Y, X); gas in bowel that is shaped so is found as well."""
-    gas = (grid.hu < body.air_hu + _GAS_HU) & body.inside
+    gas = (grid.hu < body.air_hu + _GAS_HU) & body.enclosed
     slices = [ndimage.label(plane)[0] for plane in gas]
     airway = np.zeros(gas.shape, bool)
     for top in range(len(slices) - 1, -1, -1):

@@ -14,8 +14,10 @@ from augserver.labels.working_grid import AIR_HU, WorkingGrid
 _TISSUE_HU = -300.0  # fat is -100; foam, blankets and most of a couch are below
 _THIN_MM = 10.0  # couch shells, tubes and clothes are thinner, a chest wall is not
 _PART_SHARE = 0.2  # of the largest piece: legs and arms stay, couch rails and head rests go
-_SIDES = 3  # of left, right, front and back; the field of view may cut the fourth
 _AIR_RANGE_HU = (-1090.0, -900.0)
+_AIR_PERCENTILE = 20  # blankets and foam are in the upper half
+_AIR_LEAST_VOXELS = 1000
+_GAS_PERCENTILE = 1
 _AIR_CLAMP_HU = (-1060.0, -980.0)  # beyond, it is not air: a scanner is calibrated to -1000
 
 
@@ -25,19 +27,21 @@ class Body:
 
     Attributes:
         tissue: bool (Z, Y, X), the patient without couch, clothes and tubes.
-        inside: bool (Z, Y, X), tissue or what has tissue on at least three of its four sides within the axial slice. A lung that the field of view
-            cuts has, the air between couch and patient has not.
-        air_hu: what the air around the body reads in this scan; scanners are off by up to 50 HU.
+        inside: bool, seen by the scanner, and with tissue on at least two of the four sides within the axial slice. A lung that the
+            field of view cuts has, even at a corner; the air between couch and patient has not.
+        enclosed: bool, with tissue on at least three of the four sides, or tissue itself.
+        air_hu: what air reads in this scan; scanners are off by up to 50 HU.
     """
 
     tissue: NDArray[np.bool_]
     inside: NDArray[np.bool_]
+    enclosed: NDArray[np.bool_]
     air_hu: float
 
     @property
     def section(self) -> NDArray[np.int64]:
-        """Voxels of `inside` in each axial slice."""
-        return np.asarray(self.inside.sum(axis=(1, 2)))
+        """Voxels of the body in each axial slice."""
+        return np.asarray(self.enclosed.sum(axis=(1, 2)))
 
 
 def find_body(grid: WorkingGrid) -> Body | None:
@@ -50,23 +54,29 @@ def find_body(grid: WorkingGrid) -> Body | None:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     tissue = (sizes >= _PART_SHARE * sizes.max())[parts]
-    inside = _enclosed(tissue) | tissue
-    return Body(tissue, inside, _air_hu(grid.hu, inside))
+    sides = _sides(tissue)
+    enclosed = ((sides >= 3) & ~grid.unseen) | tissue
+    return Body(tissue, ((sides >= 2) & ~grid.unseen) | tissue, enclosed, _air_hu(grid, enclosed))
 
 
-def _enclosed(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _sides(tissue: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """On how many of left, right, front and back there is tissue."""
     sides = np.zeros(tissue.shape, np.uint8)
     for axis in (1, 2):
         sides += np.logical_or.accumulate(tissue, axis=axis)
         sides += np.flip(np.logical_or.accumulate(np.flip(tissue, axis), axis=axis), axis)
-    return np.asarray(sides >= _SIDES)
+    return sides
 
 
-def _air_hu(hu: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
-    """The median of what lies around the body, without the constant that marks voxels beyond the scanner's circle."""
+def _air_hu(grid: WorkingGrid, enclosed: NDArray[np.bool_]) -> float:
+    """The darkest fifth around the body; where nothing is around it, the darkest gas in its windpipe or bowel."""
     low, high = _AIR_RANGE_HU
-    around = hu[~inside & (hu > low) & (hu < high)]
-    if not around.size:
+    around = grid.hu[~enclosed & ~grid.unseen & (grid.hu > low) & (grid.hu < high)]
+    gas = grid.hu[enclosed & (grid.hu < high)]
+    if around.size >= _AIR_LEAST_VOXELS:
+        value = np.percentile(around, _AIR_PERCENTILE)
+    elif gas.size:
+        value = np.percentile(gas, _GAS_PERCENTILE)
+    else:
         return AIR_HU
-    measured = around[around > around.min()]
-    return float(np.clip(np.median(measured if measured.size else around), *_AIR_CLAMP_HU))
+    return float(np.clip(value, *_AIR_CLAMP_HU))

@@ -4,7 +4,7 @@ The recipe of Rister et al. 2018, III-B, takes the two largest air pockets that 
 says, on couches, and it must fail where there is no thorax, where gas fills the bowel, or where the field of view cuts the
 lung. So every pocket is judged by what makes it a lung, in sizes relative to the body, so that children have lungs too:
 
-    inside      tissue on three of its four sides (body.py), which couch, blankets and the air around have not
+    enclosed    tissue on three of its four sides (body.py), which couch, blankets and the air around have not
     parenchyma  denser than this scan's air by what blood and tissue add, which gas in bowel and windpipe is not
     place       reaches the back half of the body, beside the spine, where neither stomach nor colon bring gas
     size        fills a share of its axial slice, or lies on the scan's top slice: the base of a lung cut by the field of view
@@ -40,7 +40,8 @@ _LARGE_SHARE, _LARGE_ABOVE_AIR_HU = 0.04, 45.0  # emphysema goes down to 70 abov
 _BASE_ABOVE_AIR_HU = 60.0
 _PIECE_SHARE, _PIECE_ABOVE_AIR_HU = 0.003, 100.0
 _BACK, _BASE_BACK = 0.5, 0.6  # of the body's depth; bases lie in the deepest recess, beside the spine
-_LOWEST_TISSUE_HU = -500.0
+_ENCLOSED = 0.5  # of its voxels; the corner of a lung cut by the field of view has tissue on two sides only
+_HIGHEST_MINIMUM_HU = -500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class _Pocket:
     Attributes:
         ml: volume.
         median_hu: of its voxels.
+        enclosed: share of its voxels that tissue encloses.
         share: of the body's section, in the slice where that is largest.
         back: where its hindmost voxel lies: 0 the front of the body, 1 its back.
         first, stop: slices, half open.
@@ -58,6 +60,7 @@ class _Pocket:
 
     ml: float
     median_hu: float
+    enclosed: float
     share: float
     back: float
     first: int
@@ -79,9 +82,9 @@ def find_lungs(image: NDArray[Any], spacing_mm: Sequence[float]) -> Finding:
         above), in giving back what erosion took only up to the pockets next to it, in the edge at -400 HU, and in closing small vessels.
     """
     grid = working_grid(image, spacing_mm)
-    if float(grid.hu.min()) > _LOWEST_TISSUE_HU:
+    if float(grid.hu.min()) > _HIGHEST_MINIMUM_HU:
         return Finding(
-            reason=f"no voxel below {_LOWEST_TISSUE_HU:.0f} HU (the lowest is {float(grid.hu.min()):.0f}): not a CT in HU, or clipped"
+            reason=f"no voxel below {_HIGHEST_MINIMUM_HU:.0f} HU (the lowest is {float(grid.hu.min()):.0f}): not a CT in HU, or clipped"
         )
     body = find_body(grid)
     if body is None:
@@ -112,6 +115,7 @@ def _describe(cores: NDArray[np.int32], grid: WorkingGrid, body: Body) -> dict[i
         pockets[number] = _Pocket(
             ml=ml,
             median_hu=float(np.median(grid.hu[box][core])),
+            enclosed=float(body.enclosed[box][core].mean()),
             share=float((core.sum(axis=(1, 2)) / section[box[0]]).max()),
             back=(box[1].stop - 1 - front) / max(1, back - front),
             first=box[0].start,
@@ -130,7 +134,14 @@ def _choose(pockets: dict[int, _Pocket], body: Body) -> list[int]:
     for number, pocket in pockets.items():
         beside = pocket.first < stop and pocket.stop > first
         tissue = body.air_hu + _PIECE_ABOVE_AIR_HU <= pocket.median_hu <= _DENSEST_HU
-        if number not in chosen and beside and tissue and pocket.back >= _BACK and pocket.share >= _PIECE_SHARE:
+        if (
+            number not in chosen
+            and beside
+            and tissue
+            and pocket.enclosed >= _ENCLOSED
+            and pocket.back >= _BACK
+            and pocket.share >= _PIECE_SHARE
+        ):
             chosen.append(number)
     return chosen
 
@@ -138,6 +149,8 @@ def _choose(pockets: dict[int, _Pocket], body: Body) -> list[int]:
 def _objection(pocket: _Pocket, body: Body) -> str:
     """Why a pocket is not a lung by itself; empty if it is one."""
     above_air = pocket.median_hu - body.air_hu
+    if pocket.enclosed < _ENCLOSED:
+        return "is not enclosed by the body"
     if above_air < _LARGE_ABOVE_AIR_HU:
         return "is gas without tissue, as in bowel"
     if pocket.median_hu > _DENSEST_HU:
@@ -154,11 +167,12 @@ def _objection(pocket: _Pocket, body: Body) -> str:
 
 
 def _why_none(pockets: dict[int, _Pocket], body: Body) -> str:
-    if not pockets:
+    within = [pocket for pocket in pockets.values() if pocket.enclosed >= _ENCLOSED]
+    if not within:
         return "no thorax in view: no air pocket inside the body outlasts an erosion by 1 cm"
-    largest = max(pockets.values(), key=lambda pocket: pocket.ml)
+    largest = max(within, key=lambda pocket: pocket.ml)
     return (
-        f"no lung in view: of {len(pockets)} air pockets inside the body the largest ({largest.ml:.0f} ml, "
+        f"no lung in view: of {len(within)} air pockets inside the body the largest ({largest.ml:.0f} ml, "
         f"median {largest.median_hu:.0f} HU, air {body.air_hu:.0f}) {_objection(largest, body)}"
     )
 

@@ -22,8 +22,8 @@ from augserver.geometry import check_spacing
 AIR_HU = -1000.0
 _WORKING_MM = 3.01  # blocks of voxels up to this size; a hair more than 3, for spacings that are 3 up to rounding
 _LOWEST_HU = -1100.0  # scanners mark what they did not measure by -1024, -2000, -3024: it must not drag a block's mean along
-_FILL_LOWEST_HU = -300.0  # fill values below are air to us anyway
-_FILL_SHARE = 0.01
+_FILL_SHARE = 0.01  # of the volume, and
+_FILL_CORNERS = 3  # of the eight: so much must have one value exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,14 @@ class WorkingGrid:
 
     Attributes:
         hu: float32 (Z, Y, X), not below -1100.
+        unseen: bool (Z, Y, X), blocks beyond the scanner's circle or the source of a resampled scan: filled with one value.
         spacing_mm: zyx, of the blocks.
         factors: voxels of the scan per block along each axis.
         shape: (Z, Y, X) of the scan.
     """
 
     hu: NDArray[np.float32]
+    unseen: NDArray[np.bool_]
     spacing_mm: tuple[float, float, float]
     factors: tuple[int, int, int]
     shape: tuple[int, int, int]
@@ -74,8 +76,8 @@ def working_grid(image: NDArray[Any], spacing_mm: Sequence[float]) -> WorkingGri
     """Average a scan over blocks that are as near to 3 mm as whole voxels come from below.
 
     Args:
-        image: (Z, Y, X) in HU, any real dtype; not modified. A value that fills the corners exactly and is not air (0, of a resampled
-            scan) counts as air.
+        image: (Z, Y, X) in HU, any real dtype; not modified. A value that fills the corners exactly (-2000 of a
+            scanner, 0 of a resampled scan) counts as air.
         spacing_mm: zyx.
     Raises:
         GeometryError: not three axes, or a spacing without meaning.
@@ -84,26 +86,28 @@ def working_grid(image: NDArray[Any], spacing_mm: Sequence[float]) -> WorkingGri
         raise GeometryError(f"organs are looked for in a volume (Z, Y, X) without empty axes, got shape {image.shape}")
     spacing = check_spacing(spacing_mm)
     factors = [max(1, min(size, int(_WORKING_MM / step))) for size, step in zip(image.shape, spacing, strict=True)]
-    z, y, x = factors
     hu = np.maximum(image, np.float32(_LOWEST_HU), dtype=np.float32)
     fill = _fill_value(image)
-    if fill is not None:
-        hu[image == fill] = AIR_HU
-    padding = [(0, -size % factor) for size, factor in zip(image.shape, factors, strict=True)]
-    if any(factor > 1 for factor in factors):
-        hu = np.pad(hu, padding, mode="edge")
-        depth, height, width = hu.shape
-        hu = hu.reshape(depth // z, z, height // y, y, width // x, x).mean(axis=(1, 3, 5), dtype=np.float32)
+    filled = np.zeros(image.shape, bool) if fill is None else image == fill
+    hu[filled] = AIR_HU
+    hu = _blocks(hu, factors).mean(axis=(1, 3, 5), dtype=np.float32)
+    unseen = np.asarray(_blocks(filled, factors).all(axis=(1, 3, 5)))
     depth, height, width = image.shape
+    z, y, x = factors
     sz, sy, sx = (step * factor for step, factor in zip(spacing, factors, strict=True))
-    return WorkingGrid(hu, (sz, sy, sx), (z, y, x), (depth, height, width))
+    return WorkingGrid(hu, unseen, (sz, sy, sx), (z, y, x), (depth, height, width))
+
+
+def _blocks(array: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
+    """(Z, Y, X) as (Z', z, Y', y, X', x), its last voxels repeated to whole blocks."""
+    array = np.pad(array, [(0, -size % factor) for size, factor in zip(array.shape, factors, strict=True)], mode="edge")
+    return array.reshape([part for size, factor in zip(array.shape, factors, strict=True) for part in (size // factor, factor)])
 
 
 def _fill_value(image: NDArray[Any]) -> float | None:
-    """The one value above air that most corners of the volume and a share of its voxels have exactly; None if there is none."""
-    corners = image[np.ix_(*[(0, -1)] * 3)].ravel()
-    values, counts = np.unique(corners, return_counts=True)
+    """The one value that most corners of the volume and a share of its voxels have exactly; None if there is none."""
+    values, counts = np.unique(image[np.ix_(*[(0, -1)] * 3)], return_counts=True)
     value = float(values[counts.argmax()])
-    if counts.max() < 3 or value < _FILL_LOWEST_HU or np.count_nonzero(image == value) < _FILL_SHARE * image.size:
+    if counts.max() < _FILL_CORNERS or np.count_nonzero(image == value) < _FILL_SHARE * image.size:
         return None
     return value

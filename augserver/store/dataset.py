@@ -20,9 +20,10 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.buffer.cpu import NDBuffer
 
-from augserver.errors import NotFoundError, StoreError, VolumeError
+from augserver.errors import NotFoundError, StoreError, UnavailableError, VolumeError
 from augserver.store import layout
 from augserver.store.content import content_hash, dataset_fingerprint
+from augserver.store.machine_fault import is_machine_fault
 from augserver.store.records import check_files, info_of, read_record
 from augserver.volume import Volume, VolumeInfo
 
@@ -132,7 +133,8 @@ class Dataset:
             allocate: (shape, dtype) -> C-contiguous array of any content, which the voxels are decoded into and which is read-only then.
         Raises:
             NotFoundError: as `info`.
-            VolumeError: its files are damaged; the message names it.
+            VolumeError: its files are damaged, as whoever reads them will find; the message names it.
+            UnavailableError: this machine could not read them now (machine_fault.py), which says nothing about them.
             Exception: of `allocate`, as it is.
         """
         return self._read(volume_id, allocate, verify=volume_id not in self._verified)
@@ -141,16 +143,13 @@ class Dataset:
         """Decode a volume and compare its voxels with their sha256, even if this was done before.
 
         Raises:
-            NotFoundError, VolumeError: as `read`.
+            NotFoundError, VolumeError, UnavailableError: as `read`.
         """
         self._read(volume_id, np.empty, verify=True)
 
     def _read(self, volume_id: str, allocate: Allocate, *, verify: bool) -> Volume:
         info, record, folder = self.info(volume_id), self._records[volume_id], self.path / volume_id
-        try:
-            check_files(folder, record)
-        except StoreError as error:
-            raise VolumeError(str(error)) from None
+        self._check_files(volume_id)
         voxels = allocate(info.shape, info.dtype)
         image = _decode_into(voxels, folder, layout.IMAGE, record["image_sha256"] if verify else None)
         label = None
@@ -159,6 +158,26 @@ class Dataset:
             label = _decode_into(voxels, folder, layout.LABEL, record["label_sha256"] if verify else None)
         self._verified.add(volume_id)
         return Volume(info=info, image=image, label=label)
+
+    def _check_files(self, volume_id: str) -> None:
+        try:
+            check_files(self.path / volume_id, self._records[volume_id])
+            return
+        except (StoreError, OSError) as error:
+            if is_machine_fault(error):
+                raise _unreadable(volume_id, "its files", error) from error
+            damage = VolumeError(str(error))
+        if not (self.path / layout.METADATA).is_file():  # an unmounted disk is no damage of the volume that was asked for first
+            raise UnavailableError(f"volume {volume_id!r}: dataset {self.path.name!r} is gone as a whole; mount or restore its folder")
+        raise damage
+
+
+def _unreadable(volume_id: str, what: str, error: BaseException) -> UnavailableError:
+    reason = error.strerror if isinstance(error, OSError) else error or type(error).__name__
+    return UnavailableError(
+        f"volume {volume_id!r}: {what} cannot be read now ({reason}); that is this machine's trouble, not the volume's: "
+        "see to its disks, limits and memory; another server may do"
+    )
 
 
 def _decode_into(voxels: NDArray[Any], folder: Path, name: str, sha256: str | None) -> NDArray[Any]:
@@ -172,7 +191,9 @@ def _decode_into(voxels: NDArray[Any], folder: Path, name: str, sha256: str | No
         array.get_basic_selection(out=NDBuffer.from_numpy_array(voxels))
     except (VolumeError, MemoryError):
         raise
-    except Exception as error:  # zarr and its codecs raise whatever their libraries do: here every one of them means damage
+    except Exception as error:  # zarr and its codecs raise whatever their libraries do
+        if is_machine_fault(error):
+            raise _unreadable(folder.name, name, error) from error
         raise VolumeError(f"volume {folder.name!r}: {name} cannot be decoded ({error}); {way_out}") from error
     if sha256 is not None and content_hash(voxels) != sha256:
         raise VolumeError(f"volume {folder.name!r}: the voxels of {name} are not those that were ingested (sha256 differs); {way_out}")

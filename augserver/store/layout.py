@@ -4,6 +4,8 @@
         zarr.json
         .augserver.lock            only while a writer lives
         .partial-<id>/             a volume being written; renamed to <id> when every byte is on disk
+        .relabelled-<id>/          the volume with another label, whole; `finish` puts it in the place of <id>
+        .replaced-<id>/            the volume before that; removed when it is done
         <id>/                      OME-Zarr 0.5 image; attributes["augserver"]: geometry, hashes, file sizes, provenance
             zarr.json
             0/zarr.json  0/c/0/0/0/0            image (C, Z, Y, X), one shard
@@ -30,6 +32,9 @@ NAMESPACE = "augserver"
 METADATA = "zarr.json"
 LOCK = ".augserver.lock"
 PARTIAL = ".partial-"
+RELABELLED = ".relabelled-"
+REPLACED = ".replaced-"
+HIDDEN = "."  # no volume id begins so
 IMAGE = "0"
 LABEL = "labels/classes/0"
 

@@ -2,11 +2,13 @@
 
 A volume is written into a hidden folder, flushed to disk and renamed: it is there whole or not at all. What a killed writer left
 over is removed by the next one. `finish` writes the root's metadata with the fingerprint; until then readers refuse the dataset
-(or keep seeing the last finished state). Nothing is ever changed in place.
+(or keep seeing the last finished state). Nothing is ever changed in place: a volume that gets another label is written beside the
+old one, with its image linked, and takes its place in `finish`.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +70,19 @@ class DatasetWriter:
         except BaseException:
             self._lock.release()
             raise
+
+    @classmethod
+    def reopen(cls, path: str | Path) -> Self:
+        """Go on with a dataset whatever its settings are.
+
+        Raises:
+            StoreError: there is no dataset, or as the constructor.
+        """
+        root = layout.read_attributes(Path(path)).get(layout.NAMESPACE)
+        if not isinstance(root, dict) or not isinstance(settings := root.get("settings"), dict):
+            raise StoreError(f"{path} is a Zarr group but not a dataset of augserver; `augserver ingest` makes datasets")
+        classes = {int(key): name for key, name in settings["classes"].items()}
+        return cls(path, modality=settings["modality"], classes=classes, preprocessing=settings["preprocessing"])
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +148,10 @@ class DatasetWriter:
         }
         partial = self.path / (layout.PARTIAL + volume_id)
         try:
-            record["file_bytes"] = _write_arrays(partial, image, label, info_of(volume_id, record))
+            _write_array(partial / layout.IMAGE, image, axes="czyx")
+            if label is not None:
+                _write_label(partial, label, info_of(volume_id, record))
+            record["file_bytes"] = layout.shard_sizes(partial)
             layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record})
             layout.flush_tree(partial)
             partial.rename(self.path / volume_id)
@@ -147,16 +165,73 @@ class DatasetWriter:
         self._records[volume_id] = record
         return info_of(volume_id, record)
 
+    def added_classes(self, volume_id: str) -> dict[int, str]:
+        """The classes that `write_label` named in this volume, which `has` must know."""
+        return {int(key): name for key, name in self._records[volume_id].get("added_classes", {}).items()}
+
+    def write_label(self, volume_id: str, label: NDArray[np.uint8], added_classes: Mapping[int, str]) -> VolumeInfo:
+        """Give a volume of the dataset another label; when this returns it is on disk, and readers see it after `finish`.
+
+        Args:
+            volume_id: which `has` must know.
+            label: uint8 (Z, Y, X), of the image's grid; replaces the whole label.
+            added_classes: names of the ids in it that the settings do not name; kept with the volume, so that none is lost if the
+                writer is killed.
+        Raises:
+            GeometryError: the label is of another grid or dtype.
+            ConfigError: an id has another name already.
+            StoreError: it cannot be written.
+
+        The image is linked, not copied, where the file system can.
+        """
+        before = self.info(volume_id)
+        if label.shape != before.shape[1:] or label.dtype != np.uint8:
+            raise GeometryError(f"{volume_id}: label must be uint8 {before.shape[1:]} (Z, Y, X), got {label.dtype} {label.shape}")
+        named = self._classes()
+        for key, name in added_classes.items():
+            if named.get(key, name) != name or not 0 < key <= 255:
+                raise ConfigError(f"class {key} cannot be {name!r}: it is {named.get(key, 'not in 1..255')!r}; take a free id")
+        record = self._records[volume_id] | {
+            "has_label": True,
+            "class_voxels": {str(key): count for key, count in count_classes(label).items()},
+            "label_sha256": content_hash(label),
+            "added_classes": {str(key): name for key, name in sorted((self.added_classes(volume_id) | dict(added_classes)).items())},
+        }
+        partial = self.path / (layout.PARTIAL + volume_id)
+        staged = self.path / (layout.RELABELLED + volume_id)
+        try:
+            viewed = layout.read_attributes(self._folder(volume_id))["ome"]
+            shutil.copytree(self._folder(volume_id) / layout.IMAGE, partial / layout.IMAGE, copy_function=_link_or_copy)
+            _write_label(partial, label, info_of(volume_id, record))
+            record["file_bytes"] = layout.shard_sizes(partial)
+            layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record})
+            layout.flush_tree(partial)
+            shutil.rmtree(staged, ignore_errors=True)  # a label given before in this run
+            partial.rename(staged)
+            layout.flush_to_disk(self.path)
+        except OSError as error:
+            raise StoreError(
+                f"the label of {volume_id!r} cannot be written to {self.path} ({error}); free some space and run again"
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        self._records[volume_id] = record
+        return info_of(volume_id, record)
+
     def finish(self) -> str:
         """Write the root's metadata and return the fingerprint; may be called again after more volumes.
+
+        New labels take their place here, by renaming: for these milliseconds readers that open the dataset are refused, and a server
+        that has it open must be started again.
 
         Raises:
             StoreError: there is no volume.
         """
         if not self._records:
             raise StoreError(f"{self.path} has no volume yet: a dataset needs at least one; write one before finish()")
+        self._place_labels()
         records = dict(sorted(self._records.items()))
-        named = {0: "background"} | {int(key): name for key, name in self._settings["classes"].items()}
+        named = self._classes()
         found = sorted({int(key) for record in records.values() for key in record["class_voxels"]} | named.keys())
         classes = {key: named.get(key, f"class_{key}") for key in found}
         spacings = {tuple(record["spacing_mm"]) for record in records.values()}
@@ -171,6 +246,8 @@ class DatasetWriter:
             "record_sha256": {name: layout.canonical_digest(record) for name, record in records.items()},
         }
         layout.write_attributes(self.path, {layout.NAMESPACE: root | {"root_sha256": layout.canonical_digest(root)}})
+        for folder in self.path.glob(f"{layout.REPLACED}*"):
+            shutil.rmtree(folder)
         return fingerprint
 
     def close(self) -> None:
@@ -202,11 +279,32 @@ class DatasetWriter:
                 )
         self._remove_partial()
         records = {}
-        for folder in sorted(self.path.iterdir()):
-            if folder.is_dir():
-                records[folder.name] = read_record(folder)
-                check_files(folder, records[folder.name])
+        staged = {folder.name.removeprefix(layout.RELABELLED): folder for folder in self.path.glob(f"{layout.RELABELLED}*")}
+        whole = {folder.name: folder for folder in self.path.iterdir() if folder.is_dir() and not folder.name.startswith(layout.HIDDEN)}
+        for name, folder in sorted((whole | staged).items()):
+            records[name] = read_record(folder)
+            check_files(folder, records[name])
         return records
+
+    def _classes(self) -> dict[int, str]:
+        """Id -> name: background, the settings' classes and those that labels added."""
+        added = {key: name for volume_id in sorted(self._records) for key, name in self.added_classes(volume_id).items()}
+        return {0: "background"} | added | {int(key): name for key, name in self._settings["classes"].items()}
+
+    def _folder(self, volume_id: str) -> Path:
+        """Where a volume is, with the last label that it was given."""
+        staged = self.path / (layout.RELABELLED + volume_id)
+        return staged if staged.is_dir() else self.path / volume_id
+
+    def _place_labels(self) -> None:
+        """Put volumes with another label in the place of the old ones; a kill between two renames is mended by the next `finish`."""
+        for staged in self.path.glob(f"{layout.RELABELLED}*"):
+            volume_id = staged.name.removeprefix(layout.RELABELLED)
+            place = self.path / volume_id
+            if place.exists():
+                place.rename(self.path / (layout.REPLACED + volume_id))
+            staged.rename(place)
+        layout.flush_to_disk(self.path)
 
     def _remove_partial(self) -> None:
         for folder in self.path.glob(f"{layout.PARTIAL}*"):
@@ -244,14 +342,18 @@ def _check_geometry(
     return spacing_mm, affine
 
 
-def _write_arrays(folder: Path, image: NDArray[Any], label: NDArray[np.uint8] | None, info: VolumeInfo) -> dict[str, int]:
-    """Write the voxels of one volume and the metadata of its label; the sizes of the files by their path."""
-    _write_array(folder / layout.IMAGE, image, axes="czyx")
-    if label is not None:
-        layout.write_attributes(folder / "labels", {"ome": ome.labels_metadata()})
-        layout.write_attributes(folder / "labels/classes", {"ome": ome.label_metadata(info.spacing_mm, info.affine, info.class_voxels)})
-        _write_array(folder / layout.LABEL, label, axes="zyx")
-    return layout.shard_sizes(folder)
+def _write_label(folder: Path, label: NDArray[np.uint8], info: VolumeInfo) -> None:
+    layout.write_attributes(folder / "labels", {"ome": ome.labels_metadata()})
+    layout.write_attributes(folder / "labels/classes", {"ome": ome.label_metadata(info.spacing_mm, info.affine, info.class_voxels)})
+    _write_array(folder / layout.LABEL, label, axes="zyx")
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """One more name for the same bytes, which are never changed; a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _write_array(path: Path, array: NDArray[Any], *, axes: str) -> None:
