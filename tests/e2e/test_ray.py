@@ -98,12 +98,13 @@ def test_a_stream_outlives_a_killed_replica_and_the_cluster_leaves_nothing(
     with connect(addresses[1]) as server, server.stream(RECIPE, steps=8, **HOW) as stream:
         wanted = [taken(batch) for batch in stream]
     cluster = psutil.Process(process.pid).children(recursive=True)
-    with connect(addresses[0]) as server, server.stream(RECIPE, steps=8, prefetch=1, **HOW) as stream:
-        got = [taken(next(stream)) for _ in range(3)]
-        listener(int(addresses[0].rpartition(":")[2])).kill()
-        got += [taken(batch) for batch in stream]
-    assert got == wanted
-    assert "replica 0 is back at " + addresses[0] in wait_for_line(process.stderr, "is back")
+    for victim, known in ((0, addresses[:1]), (2, addresses)):  # a client of one server, and one of all
+        with connect(known) as server, server.stream(RECIPE, steps=8, prefetch=1, **HOW) as stream:
+            got = [taken(next(stream)) for _ in range(3)]
+            listener(int(addresses[victim].rpartition(":")[2])).kill()
+            got += [taken(batch) for batch in stream]
+        assert got == wanted
+        assert f"replica {victim} is back at {addresses[victim]}" in wait_for_line(process.stderr, "is back")
     assert [connect_and_count(address) for address in addresses] == [3, 3, 3]
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
