@@ -28,7 +28,17 @@ class Serving:
     """`augserver serve` in a process of its own; a context manager that leaves no process behind."""
 
     def __init__(self, dataset: Path, *arguments: str, log: Path, address: str = "127.0.0.1:0") -> None:
-        command = [sys.executable, "-c", "from augserver.cli import main; main()", "serve", str(dataset), "--address", address, *arguments]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            "from augserver.cli import main; main()",
+            "serve",
+            str(dataset),
+            "--address",
+            address,
+            *arguments,
+        ]
         self.log = log
         with log.open("wb") as errors:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
