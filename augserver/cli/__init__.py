@@ -17,6 +17,7 @@ _COMMANDS = {
     "doctor": "What works here, and what would mend what does not.",
     "info": "What a dataset holds.",
     "ingest": "Read scans into a dataset.",
+    "label": "Label lungs and bones in a dataset, without annotators.",
     "ray": "Serve a dataset from several servers on a Ray cluster.",
     "serve": "Serve augmented batches of a dataset.",
 }

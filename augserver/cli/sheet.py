@@ -40,17 +40,19 @@ def colour_of(label: int) -> tuple[int, int, int]:
     return PALETTE[(label - 1) % len(PALETTE)]
 
 
-def draw_sheet(columns: Sequence[Column], classes: Mapping[int, str], heading: str) -> Image.Image:
-    """Draw the patches side by side, cut at the same planes: those that show most of the first one's classes.
+def draw_sheet(columns: Sequence[Column], classes: Mapping[int, str], heading: str, planes: Sequence[int] | None = None) -> Image.Image:
+    """Draw the patches side by side, cut at the same planes.
 
     Args:
         columns: at least one; patches of one shape, with cubic voxels.
         classes: label id -> name, for the legend.
         heading: one line above all.
+        planes: one along each axis; None: those that show most of the first patch's classes.
     Returns:
         an RGB image; the head is up, the patient's right on the left, as radiologists have it.
     """
-    planes = choose_planes(columns[0].image.shape, columns[0].label)
+    if planes is None:
+        planes = choose_planes(columns[0].image.shape, columns[0].label)
     z, y, x = (n * _ZOOM for n in columns[0].image.shape)
     sizes = ((x, y), (x, z), (y, z))  # width, height of each view
     top, left, lines = 44, 26, max(len(column.captions) for column in columns)

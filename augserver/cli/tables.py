@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +29,18 @@ def volume_table(volumes: Sequence[VolumeInfo]) -> None:
             f"{info.size_bytes / 1e6:.1f}",
             "no label" if classes is None else str(classes),
         )
+    _console().print(table)
+
+
+def organ_table(volumes: Mapping[str, Mapping[str, str]]) -> None:
+    """Print one line per volume, one column per organ: volume id -> organ -> what became of it."""
+    table = Table()
+    table.add_column("volume", overflow="fold")
+    organs = list(next(iter(volumes.values()), {}))
+    for organ in organs:
+        table.add_column(organ, no_wrap=True)
+    for volume_id, cells in volumes.items():
+        table.add_row(Text(volume_id), *(cells[organ] for organ in organs))
     _console().print(table)
 
 

@@ -73,7 +73,7 @@ class DatasetWriter:
 
     @classmethod
     def reopen(cls, path: str | Path) -> Self:
-        """Go on with a dataset whatever its settings are.
+        """Go on with a dataset whatever its settings are; labels that a killed writer left unfinished are finished first.
 
         Raises:
             StoreError: there is no dataset, or as the constructor.
@@ -82,13 +82,22 @@ class DatasetWriter:
         if not isinstance(root, dict) or not isinstance(settings := root.get("settings"), dict):
             raise StoreError(f"{path} is a Zarr group but not a dataset of augserver; `augserver ingest` makes datasets")
         classes = {int(key): name for key, name in settings["classes"].items()}
-        return cls(path, modality=settings["modality"], classes=classes, preprocessing=settings["preprocessing"])
+        writer = cls(path, modality=settings["modality"], classes=classes, preprocessing=settings["preprocessing"])
+        if "fingerprint" in root and any([*writer.path.glob(f"{layout.RELABELLED}*"), *writer.path.glob(f"{layout.REPLACED}*")]):
+            writer.finish()
+        return writer
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Id -> name: background, those of the settings and those that labels added."""
+        added = {key: name for volume_id in sorted(self._records) for key, name in self.added_classes(volume_id).items()}
+        return {0: "background"} | added | {int(key): name for key, name in self._settings["classes"].items()}
 
     def has(self, volume_id: str) -> bool:
         """Whether a whole volume of this id is in the dataset."""
@@ -187,7 +196,7 @@ class DatasetWriter:
         before = self.info(volume_id)
         if label.shape != before.shape[1:] or label.dtype != np.uint8:
             raise GeometryError(f"{volume_id}: label must be uint8 {before.shape[1:]} (Z, Y, X), got {label.dtype} {label.shape}")
-        named = self._classes()
+        named = self.classes
         for key, name in added_classes.items():
             if named.get(key, name) != name or not 0 < key <= 255:
                 raise ConfigError(f"class {key} cannot be {name!r}: it is {named.get(key, 'not in 1..255')!r}; take a free id")
@@ -231,7 +240,7 @@ class DatasetWriter:
             raise StoreError(f"{self.path} has no volume yet: a dataset needs at least one; write one before finish()")
         self._place_labels()
         records = dict(sorted(self._records.items()))
-        named = self._classes()
+        named = self.classes
         found = sorted({int(key) for record in records.values() for key in record["class_voxels"]} | named.keys())
         classes = {key: named.get(key, f"class_{key}") for key in found}
         spacings = {tuple(record["spacing_mm"]) for record in records.values()}
@@ -286,11 +295,6 @@ class DatasetWriter:
             check_files(folder, records[name])
         return records
 
-    def _classes(self) -> dict[int, str]:
-        """Id -> name: background, the settings' classes and those that labels added."""
-        added = {key: name for volume_id in sorted(self._records) for key, name in self.added_classes(volume_id).items()}
-        return {0: "background"} | added | {int(key): name for key, name in self._settings["classes"].items()}
-
     def _folder(self, volume_id: str) -> Path:
         """Where a volume is, with the last label that it was given."""
         staged = self.path / (layout.RELABELLED + volume_id)
@@ -300,9 +304,10 @@ class DatasetWriter:
         """Put volumes with another label in the place of the old ones; a kill between two renames is mended by the next `finish`."""
         for staged in self.path.glob(f"{layout.RELABELLED}*"):
             volume_id = staged.name.removeprefix(layout.RELABELLED)
-            place = self.path / volume_id
+            place, old = self.path / volume_id, self.path / (layout.REPLACED + volume_id)
             if place.exists():
-                place.rename(self.path / (layout.REPLACED + volume_id))
+                shutil.rmtree(old, ignore_errors=True)  # of a writer killed before it could
+                place.rename(old)
             staged.rename(place)
         layout.flush_to_disk(self.path)
 
