@@ -4,7 +4,7 @@ Every default carries its reason. There is no global instance and no environment
 
     [kernel]  KernelConfig      [cache]   CacheConfig      [streams] StreamConfig
     [limits]  LimitConfig       [listen]  ListenConfig          [cuda]    CudaConfig
-    [warp]    WarpConfig        [local]   LocalConfig
+    [warp]    WarpConfig        [local]   LocalConfig           [quarantine] QuarantineConfig
 """
 
 from __future__ import annotations
@@ -76,6 +76,25 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineConfig:
+    """Volumes that turn out damaged while they are served."""
+
+    # How many may be lost before streams end; 0: none, each ends the streams that need it. -1: a fiftieth of the dataset, at least one. Bad
+    # sectors and torn copies hurt a file or two, and 2 % less data does not show in training; a disk that dies or a share that is gone
+    # soon exceeds it, and then the job should stop.
+    max_volumes: int = -1
+
+    def __post_init__(self) -> None:
+        _require(
+            self.max_volumes >= -1, "quarantine.max_volumes", self.max_volumes, "0 or more volumes, or -1 for a fiftieth of the dataset"
+        )
+
+    def budget(self, volumes: int) -> int:
+        """How many of a dataset of `volumes` may be lost."""
+        return max(1, volumes // 50) if self.max_volumes < 0 else self.max_volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamConfig:
     """Batches between the kernel and the clients."""
 
@@ -114,7 +133,7 @@ class WarpConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalConfig:
-    """Memory shared with clients on the same host, through a Unix socket. README.md of service/ says who can read what."""
+    """Memory shared with clients on the same host, through a Unix socket. transport/README.md says who can read what."""
 
     mode: str = "auto"  # "auto": a socket where one can be made, else a warning; "on": without one the server does not start; "off"
     folder: str = ""  # of the socket; "": /run/user/UID/augserver, or /tmp/augserver-UID where there is no runtime folder
@@ -192,6 +211,7 @@ class ServerConfig:
 
     kernel: KernelConfig = field(default_factory=KernelConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    quarantine: QuarantineConfig = field(default_factory=QuarantineConfig)
     streams: StreamConfig = field(default_factory=StreamConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
     listen: ListenConfig = field(default_factory=ListenConfig)
@@ -203,6 +223,7 @@ class ServerConfig:
 _SECTIONS: Mapping[str, Any] = {
     "kernel": KernelConfig,
     "cache": CacheConfig,
+    "quarantine": QuarantineConfig,
     "streams": StreamConfig,
     "limits": LimitConfig,
     "listen": ListenConfig,
