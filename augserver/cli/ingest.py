@@ -13,6 +13,7 @@ import click
 
 from augserver.cli.ingest_progress import ingest_with_progress
 from augserver.cli.ingest_report import json_report, print_report, skipped_text
+from augserver.cli.label import json_organs, label_dataset, print_organs
 from augserver.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class _Options:
     show_default=True,
     help="Call volumes by their files' names, or by a hash of their content; auto: by name, unless DICOM headers show it is the patient's.",
 )
+@click.option("--organs", help="Label these organs as `augserver label` does: lungs, bone, or lungs,bone.")
+@click.option("--pictures", type=click.Path(path_type=Path), help="With --organs: save one picture per volume in this folder.")
 @click.option("--jobs", type=int, help="Volumes in work at once.  [default: one per CPU]")
 @click.option("--memory-gb", type=float, help="Memory for the volumes in work.  [default: half of this machine's]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -71,6 +74,8 @@ def ingest(
     fourth_axis: str | None,
     min_label_cover: float,
     ids: str,
+    organs: str | None,
+    pictures: Path | None,
     jobs: int | None,
     memory_gb: float | None,
 ) -> int:
@@ -79,11 +84,12 @@ def ingest(
     NIfTI, NRRD, MetaImage and DICOM series are read. Each becomes a volume with axes to Superior, Posterior, Left; none is taken whose
     voxels or geometry cannot be trusted. Volume ids are the names of files unless --ids hashed: name files without patient identifiers.
 
-    Exit code 0: all scans are in; 3: some were refused; 2: there is nothing usable.
+    Exit code 0: all scans are in, and labelled if --organs asks for it; 3: some are not; 2: there is nothing usable.
     """
     from augserver.ingest import LabelRule, read_classes
     from augserver.store import DatasetWriter
 
+    wanted = _parse_organs(organs, pictures, modality)
     options = _Options(spacing_mm, modality, fourth_axis, min_label_cover, ids, jobs, memory_gb)
     rule = None if labels is None else LabelRule.parse(labels, sources)
     classes = {} if classes_path is None else read_classes(classes_path)
@@ -103,13 +109,19 @@ def ingest(
             return 128 + stopped
         usable = any(outcome.info is not None for outcome in outcomes)
         fingerprint = writer.finish() if usable else ""
+    labelled = label_dataset(out, wanted, pictures) if usable and wanted else None
     if as_json:
-        click.echo(json.dumps(json_report(out, layout, fingerprint, outcomes, found.skipped), indent=1))
+        report = json_report(out, layout, fingerprint if labelled is None else labelled.fingerprint, outcomes, found.skipped)
+        click.echo(json.dumps(report if labelled is None else report | {"organs": json_organs(labelled)}, indent=1))
     else:
         print_report(out, layout, fingerprint, outcomes, found.skipped)
+        if labelled is not None:
+            print_organs(out, labelled)
     if not usable:
         return _NOTHING_USABLE
-    return _SOME_REFUSED if any(outcome.info is None for outcome in outcomes) else 0
+    if labelled is not None and labelled.stopped:
+        return labelled.exit_code
+    return _SOME_REFUSED if any(outcome.info is None for outcome in outcomes) or (labelled and labelled.exit_code) else 0
 
 
 def _find(sources: Sequence[Path], layout: str, rule: LabelRule | None, modality: str, classes: dict[int, str]) -> tuple[str, Arrangement]:
@@ -141,6 +153,18 @@ def _config(options: _Options, rule: LabelRule | None, found: Arrangement) -> In
         jobs=options.jobs if options.jobs is not None else len(os.sched_getaffinity(0)),
         memory_bytes=half if options.memory_gb is None else int(options.memory_gb * 1e9),
     )
+
+
+def _parse_organs(organs: str | None, pictures: Path | None, modality: str) -> tuple[str, ...]:
+    from augserver.ingest.organ_labels import parse_organs
+
+    if organs is None:
+        if pictures is not None:
+            raise ConfigError("--pictures shows the organs that --organs labels; give both")
+        return ()
+    if modality != "ct":
+        raise ConfigError(f"--organs finds organs by their HU, so that --modality must be ct, got {modality}")
+    return parse_organs(organs)
 
 
 def _parse_spacing(text: str | None) -> tuple[float, float, float] | None:

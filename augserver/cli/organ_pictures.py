@@ -66,9 +66,13 @@ def _cubic(volume: Volume) -> tuple[NDArray[Any], ...]:
 
 
 def _middle(label: NDArray[np.uint8]) -> list[int]:
-    """For each axis the plane through the middle of what is labelled; of the volume if nothing is."""
-    lit = [np.flatnonzero(label.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
-    return [int(where[where.size // 2]) if where.size else size // 2 for where, size in zip(lit, label.shape, strict=True)]
+    """For each axis the middle one of the planes that show most classes; of the volume if nothing is labelled."""
+    planes = []
+    for axis in range(3):
+        classes = np.array([len(np.unique(plane)) for plane in np.moveaxis(label, axis, 0)])
+        best = np.flatnonzero(classes == classes.max())
+        planes.append(int(best[best.size // 2]))
+    return planes
 
 
 def _caption(outcome: OrganOutcome, volume: Volume) -> str:
