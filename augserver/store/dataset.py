@@ -3,7 +3,7 @@
 What is checked, and what it costs (2 cores):
     open         metadata against its digests, the fingerprint recomputed, presence and size of every voxel file: one small JSON
                  and one or two stats per volume
-    every read   sizes again, zstd's checksum of every chunk and the CRC of the shard's index: part of decoding
+    every read   sizes before and after, zstd's checksum of every chunk and the CRC of the shard's index: part of decoding
     first read of a volume by this object, and `verify`
                  sha256 of the decoded voxels against the one in the fingerprint: 0.7 ms per MB
 """
@@ -156,6 +156,7 @@ class Dataset:
         if info.has_label:
             voxels = allocate(info.shape[1:], "uint8")
             label = _decode_into(voxels, folder, layout.LABEL, record["label_sha256"] if verify else None)
+        self._check_files(volume_id)  # again: for a file that vanished while it was read, zarr answers zeros
         self._verified.add(volume_id)
         return Volume(info=info, image=image, label=label)
 
