@@ -28,12 +28,14 @@ class SampleParams:
             no intensity change, no noise.
         occlusion_label: label inside the slab; None keeps the label.
         keep_labels: label ids that survive, all others become 0; None: all survive.
+        replaces: id of the damaged volume in whose place `volume` is; "": the sample is of the volume that was planned.
         sampler: "exact", or "texture": a GPU's filtering units, faster perhaps and not the same bits; one for all samples of a batch.
     """
 
     index: int = 0
     epoch: int = 0
     volume: str = ""
+    replaces: str = ""
     affine: NDArray[np.float32]
     fill: float = 0.0
     contrast: float = 1.0

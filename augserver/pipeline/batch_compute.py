@@ -1,17 +1,21 @@
 """Compute one batch: lease its volumes, draw its parameters, run the kernel straight into the caller's memory.
 
-Deterministic: the arrays depend on the plan and the indices alone, not on how the batch was split into kernel calls.
+Deterministic: the arrays depend on the plan, the indices and which volumes are damaged alone, not on how the batch was split into kernel
+calls. A damaged volume is set aside and the plan's replacement taken.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 from augserver.augment.sample import SampleParams
+from augserver.errors import VolumeError
 from augserver.kernel import Backend
 from augserver.pipeline.batch_layout import Slot
 from augserver.pipeline.plan import Plan
+from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.volume_cache import VolumeCache, VolumeLease
 
 # Most voxels of one kernel call (at least one sample): about 0.2 s on two cores, which is how long a cancelled stream may linger.
@@ -19,7 +23,14 @@ _CALL_VOXELS = 1 << 26
 
 
 def compute_batch(
-    plan: Plan, indices: Sequence[int], slot: Slot, *, cache: VolumeCache, backend: Backend, cancelled: Callable[[], bool]
+    plan: Plan,
+    indices: Sequence[int],
+    slot: Slot,
+    *,
+    cache: VolumeCache,
+    quarantine: Quarantine,
+    backend: Backend,
+    cancelled: Callable[[], bool],
 ) -> tuple[SampleParams, ...]:
     """Fill `slot` with the samples of `indices`; blocks.
 
@@ -30,12 +41,15 @@ def compute_batch(
         plan: what each index means.
         indices: of the samples, for the slot's places 0, 1, ...; not more than it has.
         slot: its first len(indices) places are overwritten.
+        quarantine: takes damaged volumes, and says which are.
         cancelled: asked between kernel calls; once it says True the rest is left undone.
     Returns:
         The parameters of each sample; fewer than `indices` only if cancelled.
     Raises:
+        VolumeError: more volumes are damaged than the quarantine may hold, or all of them.
         AugError: a volume that cannot be read or is larger than the cache, or a sample that cannot be drawn.
     """
+    quarantine.require_budget()
     params: list[SampleParams] = []
     held: dict[str, VolumeLease] = {}
     voxels = math.prod(slot.image.shape[2:])
@@ -55,24 +69,42 @@ def compute_batch(
         done = len(params)
         _release_all(held)
 
+    def hold_volume(volume_id: str) -> bool:
+        """Lease a volume; False: it is damaged."""
+        if volume_id in quarantine:
+            return False
+        if volume_id in held:
+            return True
+        try:
+            lease = cache.try_lease(volume_id)
+            if lease is None:
+                run_kernel()  # with what is held, so that waiting holds nothing
+                lease = cache.lease(volume_id)
+        except VolumeError as error:
+            quarantine.set_aside(volume_id, error)
+            return False
+        held[volume_id] = lease
+        return True
+
     try:
         for index in indices:
             if cancelled():
                 break
-            _, _, volume_id = plan.address(index)
+            _, _, planned = plan.address(index)
             if (len(params) - done + 1) * voxels > _CALL_VOXELS:
                 run_kernel()
-            if volume_id not in held:
-                lease = cache.try_lease(volume_id)
-                if lease is None:
-                    run_kernel()  # with what is held, so that waiting holds nothing
-                    lease = cache.lease(volume_id)
-                held[volume_id] = lease
-            params.append(plan.params(index, held[volume_id].volume))
+            candidates = itertools.chain((planned,), plan.replacements(index))
+            volume_id = next(filter(hold_volume, candidates), None)
+            if volume_id is None:
+                raise VolumeError(
+                    "every volume of the dataset is damaged; restore it from a copy, or ingest again, and start the server again"
+                )
+            params.append(plan.params(index, held[volume_id].volume, replacement=None if volume_id == planned else volume_id))
         if not cancelled():
             run_kernel()
     finally:
         _release_all(held)
+    quarantine.count_replaced(sum(bool(each.replaces) for each in params))
     return tuple(params)
 
 

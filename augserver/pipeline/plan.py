@@ -4,14 +4,18 @@
     volume   =   permutation(seed, e)[p // patches_per_volume]
     params   =   draw_sample(recipe, ..., seed, e, p)
 
+Where that volume is damaged another one is taken, with the same draws: the first undamaged one of the same permutation, from half an epoch
+on. It depends on (seed, e, p) and on what is damaged alone, so no other sample changes and all servers take the same one.
+
 A plan of the same facts, recipe, patch and seed gives the same answers on any server. It reads no image; only crop.mode "foreground"
 looks at a label, which the caller hands in.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import index as as_integer
 
 import numpy as np
@@ -107,28 +111,40 @@ class Plan:
         if not 0 <= index <= _MAX_U64:
             raise RequestError(f"index: got {index}; allowed: 0 to 2**64 - 1")
         epoch, place = divmod(index, self.samples_per_epoch)
-        order = self._permutations.get(epoch)
-        if order is None:
-            order = permutation(self._seed, epoch, len(self._ids))
-            if len(self._permutations) >= _KEPT_EPOCHS:
-                self._permutations = {}  # rebound, not cleared: another thread may be reading the old one
-            self._permutations[epoch] = order
-        return epoch, place, self._ids[order[place // self._recipe.crop.patches_per_volume]]
+        return epoch, place, self._ids[self._order(epoch)[place // self._recipe.crop.patches_per_volume]]
 
-    def params(self, index: int, volume: Volume | None = None) -> SampleParams:
+    def replacements(self, index: int) -> Iterator[str]:
+        """The other volumes, in the order in which they take the place of the sample's own where that is damaged.
+
+        They begin half an epoch away, so that a batch keeps distinct volumes where it can, and every epoch has another order, so that no
+        volume is the stand-in of another for good.
+
+        Raises:
+            RequestError: as `address`.
+        """
+        epoch, place, _ = self.address(index)
+        order, planned = self._order(epoch), place // self._recipe.crop.patches_per_volume
+        for distance in range(len(order)):
+            at = (planned + len(order) // 2 + distance) % len(order)
+            if at != planned:
+                yield self._ids[order[at]]
+
+    def params(self, index: int, volume: Volume | None = None, *, replacement: str | None = None) -> SampleParams:
         """Every parameter of a sample.
 
         Args:
             index: of the sample.
-            volume: the one that `address` names; read only where `needs_voxels`.
+            volume: the one that `address` names, or the replacement; read only where `needs_voxels`.
+            replacement: id of the volume to take instead, one of `replacements`; None: the one that `address` names.
         Raises:
             RequestError: the index is out of range.
             ValueError: the volume is missing where it is needed, or is another one.
         """
-        epoch, place, volume_id = self.address(index)
+        epoch, place, planned = self.address(index)
+        volume_id = replacement or planned
         if self.needs_voxels and (volume is None or volume.info.id != volume_id):
             raise ValueError(f"sample {index} needs volume {volume_id!r}, got {volume.info.id if volume else None!r}")
-        return draw_sample(
+        params = draw_sample(
             self._recipe,
             self._facts[volume_id],
             self._patch,
@@ -138,6 +154,16 @@ class Plan:
             index=index,
             foreground=self._foreground(volume) if self.needs_voxels and volume else None,
         )
+        return params if replacement is None else dataclasses.replace(params, replaces=planned)
+
+    def _order(self, epoch: int) -> NDArray[np.intp]:
+        order = self._permutations.get(epoch)
+        if order is None:
+            order = permutation(self._seed, epoch, len(self._ids))
+            if len(self._permutations) >= _KEPT_EPOCHS:
+                self._permutations = {}  # rebound, not cleared: another thread may be reading the old one
+            self._permutations[epoch] = order
+        return order
 
     def _foreground(self, volume: Volume) -> Foreground | None:
         if volume.label is None:

@@ -27,6 +27,7 @@ from augserver.pipeline.batch_compute import compute_batch
 from augserver.pipeline.batch_layout import BatchLayout, Slot
 from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.plan import Plan
+from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.slot_ring import SlotRing
 from augserver.pipeline.volume_cache import VolumeCache
 
@@ -184,11 +185,17 @@ class BatchStream:
             self.ring.finish(job.slot)
         self._ready.notify_all()
 
-    def run(self, job: _Job, cache: VolumeCache, backend: Backend) -> None:
+    def run(self, job: _Job, cache: VolumeCache, quarantine: Quarantine, backend: Backend) -> None:
         """Make the batch of `job`; lock not held."""
         try:
             job.params = compute_batch(
-                self._spec.plan, self._spec.indices(job.step), job.slot, cache=cache, backend=backend, cancelled=lambda: self._closed
+                self._spec.plan,
+                self._spec.indices(job.step),
+                job.slot,
+                cache=cache,
+                quarantine=quarantine,
+                backend=backend,
+                cancelled=lambda: self._closed,
             )
         except BaseException as error:
             # Whatever it is belongs to the consumer of this stream: raised there, it never ends a worker that others need.
@@ -201,16 +208,20 @@ class Scheduler:
     Args:
         backend: computes batches; not closed here.
         cache: gives volumes.
+        quarantine: takes those that are damaged.
         slots: gives memory.
         look_ahead: batches of one stream made before its client asks.
         workers: threads; each makes one batch at a time.
     """
 
-    def __init__(self, backend: Backend, cache: VolumeCache, slots: SlotPool, *, look_ahead: int, workers: int) -> None:
+    def __init__(
+        self, backend: Backend, cache: VolumeCache, quarantine: Quarantine, slots: SlotPool, *, look_ahead: int, workers: int
+    ) -> None:
         self.lock = threading.Lock()
         self.slots = slots
         self._backend = backend
         self._cache = cache
+        self._quarantine = quarantine
         self._look_ahead = look_ahead
         self._work = threading.Condition(self.lock)
         self._runnable: deque[BatchStream] = deque()
@@ -279,7 +290,7 @@ class Scheduler:
                 stream = self._runnable.popleft()
                 job = stream.claim()
                 self.offer(stream)
-            stream.run(job, self._cache, self._backend)
+            stream.run(job, self._cache, self._quarantine, self._backend)
             with self.lock:
                 self._batches += 1
                 stream.finish(job)

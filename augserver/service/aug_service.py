@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from augserver.config import ServerConfig
 from augserver.errors import BudgetError, UnavailableError
+from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.scheduler import Batch, BatchStream, Scheduler, StreamSpec
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.faults import Faults
@@ -35,6 +36,7 @@ class AugService:
         self,
         dataset: Dataset,
         cache: VolumeCache,
+        quarantine: Quarantine,
         scheduler: Scheduler,
         warps: WarpCalls,
         local: LocalDelivery,
@@ -44,6 +46,7 @@ class AugService:
     ) -> None:
         self._dataset = dataset
         self._cache = cache
+        self._quarantine = quarantine
         self._scheduler = scheduler
         self.warps = warps
         self._max_streams = config.streams.max_streams
@@ -61,7 +64,11 @@ class AugService:
     def get_dataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.Dataset:
         """GetDataset."""
         with self._faults.mapped(context), self._call(stream=False):
-            return self._description
+            answer = pb.Dataset()
+            answer.CopyFrom(self._description)
+            for id_, error in self._quarantine.errors().items():
+                answer.quarantined.add(id=id_, reason=self._faults.public_message(error))
+            return answer
 
     def get_volume(self, request: pb.GetVolumeRequest, context: Any) -> Iterator[bytes]:
         """GetVolume: the volume as ingested, in parts."""

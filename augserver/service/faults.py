@@ -35,7 +35,8 @@ class Faults:
         try:
             yield
         except AugError as error:
-            if isinstance(error, VolumeError):  # not the caller's doing: who keeps the dataset has to know, and where it lies
+            # Damage, or a disk that fails, is not the caller's doing: who keeps the dataset has to know, and where it lies.
+            if isinstance(error, VolumeError) or isinstance(error.__cause__, OSError):
                 _log.error("%s", error)
             abort_call(context, type(error)(self.public_message(error)))
         except Exception as error:

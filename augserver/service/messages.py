@@ -73,4 +73,5 @@ def _sample_message(params: SampleParams) -> pb.Sample:
         contrast=params.contrast,
         brightness=params.brightness,
         gamma=params.gamma,
+        replaces=params.replaces,
     )

@@ -22,6 +22,7 @@ from augserver.errors import StateError
 from augserver.kernel import Backend
 from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.host_memory import read_available_bytes
+from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.scheduler import Scheduler
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.address import Address, parse_address, require_closed, require_free
@@ -57,6 +58,7 @@ class Server:
         read = functools.partial(dataset.read, allocate=backend.allocate)  # where it goes up to a GPU from without a copy between
         self.cache = VolumeCache(dataset.info, read, config.cache.max_bytes or read_available_bytes() // 2)
         self.cache.require_fit(dataset.volumes)
+        self.quarantine = Quarantine(config.quarantine.budget(len(dataset.volumes)))
         self.slots = SlotPool(
             config.streams.max_slot_bytes,
             lambda size: backend.allocate((size,), np.uint8),
@@ -64,12 +66,20 @@ class Server:
             max_ring_bytes=config.streams.max_stream_bytes,
         )
         workers = config.streams.workers or backend.concurrency + 1  # one more: it waits for a decode while the others compute
-        self.scheduler = Scheduler(backend, self.cache, self.slots, look_ahead=config.streams.look_ahead or workers, workers=workers)
+        look_ahead = config.streams.look_ahead or workers
+        self.scheduler = Scheduler(backend, self.cache, self.quarantine, self.slots, look_ahead=look_ahead, workers=workers)
         self._local = LocalDelivery(None)
         try:
             self._local = open_local_delivery(config.local, config.streams.max_streams)
             self.service = AugService(
-                dataset, self.cache, self.scheduler, WarpCalls(backend, config), self._local, config, samplers=backend.samplers
+                dataset,
+                self.cache,
+                self.quarantine,
+                self.scheduler,
+                WarpCalls(backend, config),
+                self._local,
+                config,
+                samplers=backend.samplers,
             )
             self._health = health.HealthServicer()
             self._grpc = self._make_grpc(config)

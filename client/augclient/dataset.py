@@ -70,6 +70,7 @@ class Dataset:
         classes: label id -> name; 0 is background.
         class_voxels: label id -> voxels in the whole dataset.
         spacing_mm: zyx where all volumes share it, else None.
+        quarantined: id -> reason of the volumes that servers found damaged while they served them; others take their places.
     """
 
     fingerprint: str
@@ -79,6 +80,7 @@ class Dataset:
     class_voxels: dict[int, int]
     spacing_mm: tuple[float, float, float] | None
     infos: dict[str, VolumeInfo]
+    quarantined: dict[str, str]
 
     def info(self, id: str) -> VolumeInfo:
         """Facts of one volume; NotFoundError names the nearest id."""
@@ -102,6 +104,7 @@ def dataset_from_proto(message: pb.Dataset) -> Dataset:
         class_voxels=dict(message.class_voxels),
         spacing_mm=(spacing[0], spacing[1], spacing[2]) if len(spacing) == 3 else None,
         infos=infos,
+        quarantined={each.id: each.reason for each in message.quarantined},
     )
 
 

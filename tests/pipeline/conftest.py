@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,6 +13,7 @@ from augserver.augment.sample import SampleParams
 from augserver.errors import NotFoundError
 from augserver.pipeline.batch_layout import BatchLayout
 from augserver.pipeline.batch_slots import SlotPool
+from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.scheduler import Scheduler, StreamSpec
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.volume import Volume, VolumeInfo
@@ -52,11 +54,16 @@ class FakePlan:
         epoch, place = divmod(index, len(IDS))
         return epoch, place, IDS[place]
 
-    def params(self, index: int, volume: Volume | None = None) -> SampleParams:
-        epoch, _, id_ = self.address(index)
+    def replacements(self, index: int) -> Iterator[str]:
+        _, place, _ = self.address(index)
+        return (IDS[(place + step) % len(IDS)] for step in range(1, len(IDS)))
+
+    def params(self, index: int, volume: Volume | None = None, *, replacement: str | None = None) -> SampleParams:
+        epoch, _, planned = self.address(index)
         assert volume is not None
-        assert volume.info.id == id_
-        return SampleParams(index=index, epoch=epoch, volume=id_, affine=np.eye(3, 4, dtype=np.float32), brightness=float(index))
+        assert volume.info.id == (replacement or planned)
+        made = SampleParams(index=index, epoch=epoch, volume=volume.info.id, affine=np.eye(3, 4, dtype=np.float32), brightness=float(index))
+        return made if replacement is None else dataclasses.replace(made, replaces=planned)
 
 
 class FakeBackend:
@@ -123,10 +130,10 @@ def make_spec() -> Callable[..., StreamSpec]:
 def make_scheduler(store: FakeStore, backend: FakeBackend) -> Iterator[Callable[..., Scheduler]]:
     made: list[Scheduler] = []
 
-    def make(*, look_ahead: int = 2, workers: int = 2, cache_bytes: int = 1 << 20, slot_bytes: int = 1 << 20) -> Scheduler:
+    def make(*, look_ahead: int = 2, workers: int = 2, cache_bytes: int = 1 << 20, slot_bytes: int = 1 << 20, losses: int = 0) -> Scheduler:
         cache = VolumeCache(store.info, store.read, cache_bytes)
         slots = SlotPool(slot_bytes, lambda size: np.zeros(size, np.uint8))
-        made.append(Scheduler(backend, cache, slots, look_ahead=look_ahead, workers=workers))
+        made.append(Scheduler(backend, cache, Quarantine(losses), slots, look_ahead=look_ahead, workers=workers))
         return made[-1]
 
     yield make

@@ -11,17 +11,27 @@ import pytest
 from augserver.pipeline import batch_compute
 from augserver.pipeline.batch_compute import compute_batch
 from augserver.pipeline.batch_layout import BatchLayout, Slot
+from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.volume_cache import VolumeCache
 
 INDICES = range(3, 10)
 
 
-def run(store: Any, backend: Any, plan: Any, *, cache_volumes: int = 4, cancelled: Callable[[], bool] = lambda: False) -> Any:
+def run(
+    store: Any,
+    backend: Any,
+    plan: Any,
+    *,
+    cache_volumes: int = 4,
+    cancelled: Callable[[], bool] = lambda: False,
+    quarantine: Quarantine | None = None,
+) -> Any:
     """Image values by place, and the indices that were drawn."""
     layout = BatchLayout(image_shape=(len(INDICES), 1, 1, 1, 4), image_dtype="float32", has_label=False)
     slot = Slot(np.zeros(layout.slot_bytes, np.uint8), layout)
     cache = VolumeCache(store.info, store.read, cache_volumes * 60)
-    params = compute_batch(plan, INDICES, slot, cache=cache, backend=backend, cancelled=cancelled)
+    lost = quarantine or Quarantine(0)
+    params = compute_batch(plan, INDICES, slot, cache=cache, quarantine=lost, backend=backend, cancelled=cancelled)
     assert cache.statistics().leased == 0
     return slot.image[:, 0, 0, 0, 0].tolist(), [each.index for each in params]
 
@@ -70,6 +80,12 @@ def test_a_failing_kernel_call_releases_the_volumes(store: Any, backend: Any, pl
     layout = BatchLayout(image_shape=(7, 1, 1, 1, 4), image_dtype="float32", has_label=False)
     with pytest.raises(ZeroDivisionError):
         compute_batch(
-            plan, INDICES, Slot(np.zeros(layout.slot_bytes, np.uint8), layout), cache=cache, backend=backend, cancelled=lambda: False
+            plan,
+            INDICES,
+            Slot(np.zeros(layout.slot_bytes, np.uint8), layout),
+            cache=cache,
+            quarantine=Quarantine(0),
+            backend=backend,
+            cancelled=lambda: False,
         )
     assert cache.statistics().leased == 0

@@ -232,3 +232,31 @@ def test_foreground_of_a_dataset_without_any_is_refused() -> None:
     kept = compile_recipe(Recipe(crop={"mode": "foreground"}, labels={"keep": ["lungs"]}).proto, modality="ct", classes=CLASSES)
     with pytest.raises(RecipeError, match=r"that labels.keep keeps; use crop.mode 'uniform'"):
         Plan(facts(2), kept, (4, 5, 6), 0)
+
+
+@given(st.integers(2, 40), st.integers(1, 3), st.integers(0, U64 - 1), st.integers(0, 10_000))
+def test_replacements_are_all_other_volumes_from_half_an_epoch_on(volumes: int, patches: int, seed: int, index: int) -> None:
+    it = plan(volumes, seed=seed, crop={"patches_per_volume": patches})
+    epoch, _, planned = it.address(index)
+    first = epoch * it.samples_per_epoch
+    order = [it.address(first + k * patches)[2] for k in range(volumes)]
+    turned = order[order.index(planned) :] + order[: order.index(planned)]
+    opposite = turned[volumes // 2 :] + turned[1 : volumes // 2]
+    assert list(it.replacements(index)) == opposite
+    assert list(plan(volumes, seed=seed, crop={"patches_per_volume": patches}).replacements(index)) == opposite
+
+
+def test_the_only_volume_has_no_replacement() -> None:
+    assert list(plan(1).replacements(7)) == []
+
+
+def test_a_replacement_is_drawn_with_the_words_of_the_sample_and_placed_in_itself() -> None:
+    it = plan(3, crop={"mode": "uniform"}, affine={"rotate_deg": [-30, 30]}, noise={"std": [1, 9]})
+    planned = it.params(4)
+    for id_ in it.replacements(4):
+        stand_in = it.params(4, replacement=id_)
+        assert (stand_in.volume, stand_in.replaces, stand_in.index, stand_in.epoch) == (id_, planned.volume, 4, 1)
+        assert (stand_in.noise_std, stand_in.noise_key) == (planned.noise_std, planned.noise_key)
+        np.testing.assert_array_equal(stand_in.affine[:, :3], planned.affine[:, :3])
+        assert stand_in.affine[2, 3] != planned.affine[2, 3]  # the volumes differ in width, and so does the place
+    assert planned.replaces == ""

@@ -40,12 +40,21 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
         ({"listen": {"drain_s": float("nan")}}, r"listen\.drain_s must be 0\.1 to 3600 seconds, got nan"),
         ({"warp": {"depth": 0}}, r"warp\.depth must be 1 to 64, got 0"),
         ({"warp": {"max_bytes": 1 << 21}}, r"warp\.max_bytes must be at least warp\.max_stream_bytes = 1073741824, got 2097152"),
+        ({"quarantine": {"max_volumes": -2}}, r"quarantine\.max_volumes must be 0 or more volumes, or -1 .*got -2"),
         ({"listen": {"insecure": 1}}, r"listen\.insecure must be of type bool, got 1"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(document: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "volumes", "budget"),
+    [({}, 1, 1), ({}, 99, 1), ({}, 150, 3), ({"max_volumes": 0}, 150, 0), ({"max_volumes": 7}, 5, 7)],
+)
+def test_a_fiftieth_of_the_dataset_may_be_lost_unless_a_number_is_given(document: dict[str, object], volumes: int, budget: int) -> None:
+    assert parse_config({"quarantine": document}).quarantine.budget(volumes) == budget
 
 
 def test_a_missing_or_unreadable_file_is_a_typed_error(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class Fleet:
         """Ask all servers, and those that they name, what they hold; remember who answered.
 
         Returns:
-            The dataset of all.
+            The dataset of all, with the volumes that any of them has set aside.
         Raises:
             StateError: two servers hold different datasets. UnavailableError, DeadlineError or AuthError: nobody answers; the first's own.
         """
@@ -101,6 +101,9 @@ class Fleet:
                     " must hold the same: serve copies of one dataset, or connect to them apart"
                 )
         self._up, self._down = tuple(sorted(answers)), tuple(sorted(failures))
+        lost = {each.id: each.reason for answer in answers.values() for each in answer.quarantined}
+        message.ClearField("quarantined")
+        message.quarantined.extend(pb.Quarantined(id=id, reason=lost[id]) for id in sorted(lost))
         return message
 
     def ask(self, call: Callable[[ServiceCalls], T], *, volume: str = "") -> T:

@@ -77,7 +77,7 @@ class BatchMerge:
         """Where the samples of a share belong.
 
         Args:
-            takes: whether the samples of a volume are the sender's to send.
+            takes: whether the samples that were planned of a volume are the sender's to send.
             sender: for errors.
         Raises:
             WireError: the header is not one of a share of this batch. StateError: it is of another dataset.
@@ -93,10 +93,10 @@ class BatchMerge:
                 f"{sender}: batch {step} came with samples {[s.index for s in samples][:20]}; due are some of {first} to"
                 f" {first + spec.samples - 1}, each once, in order"
             )
-        strange = next((sample for sample in samples if not takes(sample.volume)), None)
+        strange = next((sample for sample in samples if not takes(sample.replaces or sample.volume)), None)
         if strange is not None:
             raise WireError(
-                f"{sender}: it sent sample {strange.index} of volume {strange.volume!r}, which falls to another server;"
+                f"{sender}: it sent sample {strange.index} of volume {strange.replaces or strange.volume!r}, which falls to another server;"
                 " servers of this version know shares of batches, older ones do not: update them, or connect to this one alone"
             )
         if step < self.first_open:

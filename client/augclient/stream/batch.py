@@ -18,6 +18,7 @@ class Sample:
 
     Attributes:
         index, epoch, volume: its address; `volume` is the id.
+        replaces: id of the volume that was planned, where the server found it damaged and took `volume` instead; else None.
         affine: float32 (3, 4), zyx: output voxel -> input voxel.
         fill: value outside the volume and inside the slab, in the volume's unit, before the window.
         noise_std, noise_key: of the Gaussian noise, in the volume's unit; the key is 64-bit.
@@ -38,6 +39,7 @@ class Sample:
     contrast: float
     brightness: float
     gamma: float
+    replaces: str | None = None
 
 
 class Batch:
@@ -107,4 +109,5 @@ def _sample(message: pb.Sample) -> Sample:
         contrast=message.contrast,
         brightness=message.brightness,
         gamma=message.gamma,
+        replaces=message.replaces or None,
     )

@@ -34,7 +34,7 @@ class GetDatasetRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Dataset(_message.Message):
-    __slots__ = ("fingerprint", "modality", "volumes", "classes", "class_voxels", "spacing_mm", "peers", "local_socket")
+    __slots__ = ("fingerprint", "modality", "volumes", "classes", "class_voxels", "spacing_mm", "peers", "local_socket", "quarantined")
     class ClassesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class Dataset(_message.Message):
     SPACING_MM_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
     LOCAL_SOCKET_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     fingerprint: str
     modality: str
     volumes: _containers.RepeatedCompositeFieldContainer[VolumeInfo]
@@ -65,7 +66,16 @@ class Dataset(_message.Message):
     spacing_mm: _containers.RepeatedScalarFieldContainer[float]
     peers: _containers.RepeatedScalarFieldContainer[str]
     local_socket: str
-    def __init__(self, fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeInfo, _Mapping]]] = ..., classes: _Optional[_Mapping[int, str]] = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., peers: _Optional[_Iterable[str]] = ..., local_socket: _Optional[str] = ...) -> None: ...
+    quarantined: _containers.RepeatedCompositeFieldContainer[Quarantined]
+    def __init__(self, fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeInfo, _Mapping]]] = ..., classes: _Optional[_Mapping[int, str]] = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., peers: _Optional[_Iterable[str]] = ..., local_socket: _Optional[str] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ...) -> None: ...
+
+class Quarantined(_message.Message):
+    __slots__ = ("id", "reason")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    reason: str
+    def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class VolumeInfo(_message.Message):
     __slots__ = ("id", "shape", "dtype", "spacing_mm", "affine", "has_label", "class_voxels")
@@ -337,7 +347,7 @@ class BatchHeader(_message.Message):
     def __init__(self, image_shape: _Optional[_Iterable[int]] = ..., image_dtype: _Optional[str] = ..., label_shape: _Optional[_Iterable[int]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class Sample(_message.Message):
-    __slots__ = ("index", "epoch", "volume", "affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "brightness", "gamma")
+    __slots__ = ("index", "epoch", "volume", "affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "brightness", "gamma", "replaces")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
@@ -352,6 +362,7 @@ class Sample(_message.Message):
     CONTRAST_FIELD_NUMBER: _ClassVar[int]
     BRIGHTNESS_FIELD_NUMBER: _ClassVar[int]
     GAMMA_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     index: int
     epoch: int
     volume: str
@@ -366,7 +377,8 @@ class Sample(_message.Message):
     contrast: float
     brightness: float
     gamma: float
-    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ...) -> None: ...
+    replaces: str
+    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., replaces: _Optional[str] = ...) -> None: ...
 
 class WarpPart(_message.Message):
     __slots__ = ("item", "header", "image_offset", "label_offset", "last", "image", "label")

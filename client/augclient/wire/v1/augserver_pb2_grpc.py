@@ -80,7 +80,7 @@ class AugServerServicer(object):
 
     def StreamBatches(self, request, context):
         """Batches start, start + 1, ..., each in parts, in order. The server keeps no state between calls: batch number s of the same
-        request is the same bytes from any server that holds a dataset of the same fingerprint.
+        request is the same bytes from any server that holds a dataset of the same fingerprint, with the same volumes undamaged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
