@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import delivery_ours as ours
@@ -15,11 +15,11 @@ import delivery_peers as peers
 from delivery_processes import Case, run_child
 
 
-def _ours(note: str, *, senders: int = 1, streams: int = 1, **how: Any) -> Case:
+def _ours(note: str, *, senders: int = 1, streams: int = 1, environment: Mapping[str, str] | None = None, **how: Any) -> Case:
     def receive(addresses: list[str], folder: str, stream: int) -> Iterator[tuple[int, int]]:
         return ours.receive_stand_in(addresses, stream, **how)
 
-    return Case(note=note, receive=receive, send=ours.send_stand_in, senders=senders, streams=streams)
+    return Case(note=note, receive=receive, send=ours.send_stand_in, senders=senders, streams=streams, environment=environment or {})
 
 
 def _tf(note: str, *, compression: str | None, single: bool) -> Case:
@@ -47,6 +47,7 @@ CASES: dict[str, Case] = {
     "tf_tuned": _tf("tf.data service, no compression, a sample per element, warmed heap", compression=None, single=True),
     "generated": Case(note="gRPC's generated code, a sample per message", receive=peers.receive_generated, send=peers.send_generated),
     "grpc": _ours("augserver over gRPC, float32"),
+    "grpc_warm_heap": _ours("augserver over gRPC, float32, warmed heap as flight and tf_tuned", environment=peers.WARM_HEAP),
     "grpc_float16": _ours("augserver over gRPC, float16", dtype="float16"),
     "grpc_uint8": _ours("augserver over gRPC, uint8", dtype="uint8"),
     "grpc_streams_2": _ours("augserver over gRPC, 2 streams", streams=2),
