@@ -46,8 +46,8 @@ def test_a_client_that_knows_reflection_alone_gets_the_dataset(running: Any) -> 
 def test_a_draining_server_ends_streams_after_the_batch_in_flight(dataset: Any, start_server: Any) -> None:
     running = start_server(dataset)
     pad = pb.Recipe(crop=pb.Recipe.Crop(pad=True))
-    # 21 MB a batch, more than gRPC buffers: the handler is inside a batch while nobody reads
-    call = running.stub.StreamBatches(stream(recipe=pad, patch=[64, 64, 128], batch_size=8, steps=10**6))
+    # 84 MB a batch, far more than gRPC buffers: the handler is inside a batch while nobody reads
+    call = running.stub.StreamBatches(stream(recipe=pad, patch=[64, 64, 128], batch_size=32, steps=10**6))
     parts = [next(call)]
     running.server.drain()
     health = health_pb2_grpc.HealthStub(running.channel)
@@ -62,14 +62,14 @@ def test_a_draining_server_ends_streams_after_the_batch_in_flight(dataset: Any, 
     assert dict(ended.value.trailing_metadata())["augserver-error"] == "UnavailableError"
     assert parts[-1].last  # whole batches only
     assert {part.step for part in parts} == {0}
-    assert sum(len(part.image) for part in parts) == 8 * 64 * 64 * 128 * 4
+    assert sum(len(part.image) for part in parts) == 32 * 64 * 64 * 128 * 4
     assert running.server.service.wait_idle(10)
 
 
 def test_a_draining_server_lets_a_stream_finish_its_last_batch_in_peace(dataset: Any, start_server: Any) -> None:
     running = start_server(dataset)
     pad = pb.Recipe(crop=pb.Recipe.Crop(pad=True))
-    call = running.stub.StreamBatches(stream(recipe=pad, patch=[64, 64, 128], batch_size=8, steps=1))
+    call = running.stub.StreamBatches(stream(recipe=pad, patch=[64, 64, 128], batch_size=32, steps=1))
     parts = [next(call)]
     running.server.drain()
     parts.extend(call)  # ends with OK: nothing is missing
@@ -79,7 +79,7 @@ def test_a_draining_server_lets_a_stream_finish_its_last_batch_in_peace(dataset:
 def test_stopping_cancels_a_client_that_does_not_read(dataset: Any, start_server: Any) -> None:
     running = start_server(dataset)
     pad = pb.Recipe(crop=pb.Recipe.Crop(pad=True))
-    call = running.stub.StreamBatches(stream(recipe=pad, patch=[64, 64, 128], batch_size=8, steps=10**6))
+    call = running.stub.StreamBatches(stream(recipe=pad, patch=[64, 64, 128], batch_size=32, steps=10**6))
     next(call)
     running.server.drain()
     assert not running.server.service.wait_idle(0.2)
