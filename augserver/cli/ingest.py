@@ -13,7 +13,6 @@ import click
 
 from augserver.cli.ingest_progress import ingest_with_progress
 from augserver.cli.ingest_report import json_report, print_report, skipped_text
-from augserver.cli.label import json_organs, label_dataset, print_organs
 from augserver.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,6 +85,7 @@ def ingest(
 
     Exit code 0: all scans are in, and labelled if --organs asks for it; 3: some are not; 2: there is nothing usable.
     """
+    from augserver.cli.label import json_organs, label_dataset, print_organs
     from augserver.ingest import LabelRule, read_classes
     from augserver.store import DatasetWriter
 

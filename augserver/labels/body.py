@@ -11,6 +11,8 @@ from scipy import ndimage
 from augserver.labels.fft_morphology import FftMorphology, ball
 from augserver.labels.working_grid import AIR_HU, WorkingGrid
 
+Mask = NDArray[np.bool_]
+
 _TISSUE_HU = -300.0  # fat is -100; foam, blankets and most of a couch are below
 _THIN_MM = 10.0  # couch shells, tubes and clothes are thinner, a chest wall is not
 _PART_SHARE = 0.2  # of the largest piece: legs and arms stay, couch rails and head rests go
@@ -29,13 +31,13 @@ class Body:
         tissue: bool (Z, Y, X), the patient without couch, clothes and tubes.
         inside: bool, seen by the scanner, and with tissue on at least two of the four sides within the axial slice. A lung that the
             field of view cuts has, even at a corner; the air between couch and patient has not.
-        enclosed: bool, with tissue on at least three of the four sides, or tissue itself.
+        enclosed: bool, with tissue on at least three sides, or tissue itself.
         air_hu: what air reads in this scan; scanners are off by up to 50 HU.
     """
 
-    tissue: NDArray[np.bool_]
-    inside: NDArray[np.bool_]
-    enclosed: NDArray[np.bool_]
+    tissue: Mask
+    inside: Mask
+    enclosed: Mask
     air_hu: float
 
     @property
@@ -54,12 +56,12 @@ def find_body(grid: WorkingGrid) -> Body | None:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     tissue = (sizes >= _PART_SHARE * sizes.max())[parts]
-    sides = _sides(tissue)
-    enclosed = ((sides >= 3) & ~grid.unseen) | tissue
-    return Body(tissue, ((sides >= 2) & ~grid.unseen) | tissue, enclosed, _air_hu(grid, enclosed))
+    seen, sides = ~grid.unseen, _sides(tissue)
+    enclosed = ((sides >= 3) & seen) | tissue
+    return Body(tissue, ((sides >= 2) & seen) | tissue, enclosed, _air_hu(grid, enclosed))
 
 
-def _sides(tissue: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _sides(tissue: Mask) -> NDArray[np.uint8]:
     """On how many of left, right, front and back there is tissue."""
     sides = np.zeros(tissue.shape, np.uint8)
     for axis in (1, 2):
@@ -68,7 +70,7 @@ def _sides(tissue: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return sides
 
 
-def _air_hu(grid: WorkingGrid, enclosed: NDArray[np.bool_]) -> float:
+def _air_hu(grid: WorkingGrid, enclosed: Mask) -> float:
     """The darkest fifth around the body; where nothing is around it, the darkest gas in its windpipe or bowel."""
     low, high = _AIR_RANGE_HU
     around = grid.hu[~enclosed & ~grid.unseen & (grid.hu > low) & (grid.hu < high)]

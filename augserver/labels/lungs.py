@@ -41,6 +41,7 @@ _BASE_ABOVE_AIR_HU = 60.0
 _PIECE_SHARE, _PIECE_ABOVE_AIR_HU = 0.003, 100.0
 _BACK, _BASE_BACK = 0.5, 0.6  # of the body's depth; bases lie in the deepest recess, beside the spine
 _ENCLOSED = 0.5  # of its voxels; the corner of a lung cut by the field of view has tissue on two sides only
+_OPEN_EDGE = 0.005  # of a lung's voxels; between a lung and what is not the body there is a chest wall
 _HIGHEST_MINIMUM_HU = -500.0
 
 
@@ -96,6 +97,9 @@ def find_lungs(image: NDArray[Any], spacing_mm: Sequence[float]) -> Finding:
     if not chosen:
         return Finding(reason=_why_none(pockets, body))
     mask = _regrow(air, cores, chosen, grid) & (grid.hu < _EDGE_HU)
+    open_edge = ndimage.binary_dilation(mask) & ~body.inside
+    if open_edge.sum() > _OPEN_EDGE * mask.sum():
+        return Finding(reason="the field of view cuts the lungs on two sides, so that where they end cannot be told")
     closer = FftMorphology(ball(_VESSEL_MM, grid.spacing_mm))
     mask = closer.erode(closer.dilate(mask), outside=True)
     return Finding(mask=grid.refine(mask, image < _EDGE_HU))

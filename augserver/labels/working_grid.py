@@ -89,9 +89,10 @@ def working_grid(image: NDArray[Any], spacing_mm: Sequence[float]) -> WorkingGri
     hu = np.maximum(image, np.float32(_LOWEST_HU), dtype=np.float32)
     fill = _fill_value(image)
     filled = np.zeros(image.shape, bool) if fill is None else image == fill
-    hu[filled] = AIR_HU
-    hu = _blocks(hu, factors).mean(axis=(1, 3, 5), dtype=np.float32)
-    unseen = np.asarray(_blocks(filled, factors).all(axis=(1, 3, 5)))
+    hu[filled] = 0.0
+    blocks, measured = _blocks(hu, factors).sum(axis=(1, 3, 5)), _blocks(~filled, factors).sum(axis=(1, 3, 5))
+    unseen = measured == 0
+    hu = np.where(unseen, AIR_HU, blocks / np.maximum(measured, 1)).astype(np.float32)  # a block is the mean of what was measured in it
     depth, height, width = image.shape
     z, y, x = factors
     sz, sy, sx = (step * factor for step, factor in zip(spacing, factors, strict=True))
