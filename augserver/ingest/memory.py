@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
-
 from augserver.errors import VolumeError
 from augserver.ingest.formats import split_suffix
-from augserver.ingest.nifti import voxel_count
+from augserver.ingest.nifti import UNPACKING_ERRORS, voxel_count
 from augserver.ingest.sources import Source
 
 _BYTES_PER_VOXEL = 12  # as stored, as float32 with its slope, as written, and the label; tests/benchmarks/bench_ingest.py measures
@@ -18,9 +16,10 @@ def estimate_bytes(source: Source) -> int:
     if source.slices:
         voxels = sum(one.rows * one.columns for one in source.slices)
         return voxels * _BYTES_PER_VOXEL
+    unreadable = (VolumeError, OSError, *UNPACKING_ERRORS)
     if split_suffix(source.path)[1] in (".nii", ".nii.gz", ".hdr", ".hdr.gz"):
         try:
             return voxel_count(source.path) * (1 + len(source.channels)) * _BYTES_PER_VOXEL
-        except (VolumeError, OSError, EOFError, zlib.error):
+        except unreadable:
             return 0  # refused before a voxel is read
     return source.size_bytes() * _UNPACKED

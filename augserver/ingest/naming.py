@@ -35,6 +35,10 @@ class Naming:
         self._taken: dict[str, int] = {}
         self._lock = threading.Lock()
 
+    def expected(self, index: int) -> str | None:
+        """The id of a scan before its files are hashed; None where the hash decides."""
+        return None if self._hashed[index] else self._names[index]
+
     def choose(self, index: int, digest: str) -> str:
         """The id of a scan whose files have this digest.
 

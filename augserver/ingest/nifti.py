@@ -8,11 +8,13 @@ read a file, they agree (tests/ingest/test_geometry_against_simpleitk.py).
 from __future__ import annotations
 
 import gzip
-import zlib
+import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader, unit_codes
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
@@ -23,12 +25,14 @@ from augserver.errors import VolumeError
 from augserver.geometry import Affine, affine_from_ras
 from augserver.ingest.scan import Scan, check_grid, geometry_of
 
+UNPACKING_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, IsalError)  # type: ignore[assignment]  # isal's stub errs
 _HEADER_SIZES: dict[int, Any] = {348: Nifti1Header, 540: Nifti2Header}
 _PAIRED: dict[int, Any] = {348: Nifti1PairHeader, 540: Nifti2PairHeader}
 _SINGLE_MAGIC = (b"n+1\0", b"n+2\0")
 _PAIR_MAGIC = (b"ni1\0", b"ni2\0")
 _SPACE_CODES = range(6)
 _READ_BYTES = 16 << 20
+_MAX_PACKING = 1040  # deflate packs 1032 bytes into one at best
 _MAX_PADDING = 4096  # zero bytes that some writers leave after the voxels
 
 
@@ -55,7 +59,7 @@ def read_nifti(path: Path) -> Scan:
             else:
                 file.seek(0)
                 data = _read_exactly(file, offset, size, name)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except UNPACKING_ERRORS as error:
         raise VolumeError(f"{name}: the gzip stream is truncated or corrupt ({error}); copy the file again from its source") from error
     except OSError as error:
         raise VolumeError(f"{name}: cannot be read ({error.strerror or error}); copy the file again from its source") from error
@@ -69,7 +73,7 @@ def voxel_count(path: Path) -> int:
     """How many values a file promises, from its header alone.
 
     Raises:
-        VolumeError, OSError, EOFError, zlib.error: the header cannot be read.
+        VolumeError, OSError, EOFError, IsalError: the header cannot be read.
     """
     with _open(path) as file:
         header, _ = _read_header(file, path.name)
@@ -91,10 +95,10 @@ def image_of_pair(header: Path) -> Path:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open for reading, through gzip if the content (not the name) says so."""
+    """Open for reading, through gzip if the content (not the name) says so; ISA-L unpacks 3.7 times as fast as zlib, and checks the CRC."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if zipped else path.open("rb")  # type: ignore[return-value]
+    return cast("IO[bytes]", igzip.IGzipFile(path)) if zipped else path.open("rb")
 
 
 def _read_header(file: IO[bytes], name: str) -> tuple[Any, bool]:
@@ -210,21 +214,22 @@ def _with_voxel_sizes(affine: Affine, header: Any) -> Affine:
     return matrix
 
 
-def _read_exactly(file: IO[bytes], offset: int, size: int, name: str) -> bytearray:
+def _read_exactly(file: IO[bytes], offset: int, size: int, name: str) -> NDArray[np.uint8]:
     """`size` bytes from `offset`; reads on to the end, which checks the CRC of a gzip stream and finds what should not be there.
 
-    Memory grows with what the file really holds, not with what its header claims.
+    Memory grows with what the file really holds, not with what its header claims: pages that nothing is read into are never resident.
     """
     if not _skip(file, offset):
         raise VolumeError(f"{name}: the voxels begin at byte {offset}, beyond the end of the file; the header or the file is damaged")
-    data = bytearray()
-    while len(data) < size:
-        part = file.read(min(_READ_BYTES, size - len(data)))
-        if not part:
-            raise VolumeError(
-                f"{name}: is truncated: the header promises {size} bytes of voxels, the file has {len(data)}; copy it again from its source"
-            )
-        data += part
+    packed = isinstance(file, gzip.GzipFile)
+    filled, most = 0, os.fstat(file.fileno()).st_size * (_MAX_PACKING if packed else 1)
+    data = np.empty(min(size, most), np.uint8)
+    while filled < data.size and (count := file.readinto(data.data[filled : filled + _READ_BYTES])):  # type: ignore[attr-defined]
+        filled += count
+    if filled < size:
+        raise VolumeError(
+            f"{name}: is truncated: the header promises {size} bytes of voxels, the file has {filled}; copy it again from its source"
+        )
     rest = file.read(_MAX_PADDING + 1)
     if len(rest) > _MAX_PADDING or any(rest):
         raise VolumeError(

@@ -18,7 +18,7 @@ from augserver.ingest.scan import Scan
 from augserver.store.content import check_finite
 
 MAX_SKEW_DEG = 0.5  # above it rotations in mm would visibly shear the body; below lie rounded headers
-_MAX_GROWTH = 4.0  # of the number of voxels: 45 degrees over a cube double it
+_MAX_GROWTH = 8.0  # of the number of voxels: 45 degrees over a cube double it, fine voxels sheared over thick ones take more
 
 
 def orthogonal_scan(scan: Scan, *, fill: float, name: str) -> Scan:

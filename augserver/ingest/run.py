@@ -62,7 +62,7 @@ def ingest_scans(
 
 def _ingest_one(index: int, scans: Sequence[Source], naming: Naming, writer: DatasetWriter, config: IngestConfig) -> Outcome:
     try:
-        outcome = take_in(index, scans[index], lambda digest: naming.choose(index, digest), writer, config)
+        outcome = take_in(index, scans[index], naming, writer, config)
     except (VolumeError, GeometryError) as error:
         return Outcome(index=index, id=naming.shown(index), reason=naming.redacted(index, str(error)))
     return outcome
