@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import mmap
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,6 +64,7 @@ class CudaBackend:
         self._losing = threading.Lock()
         self._lost = ""
         self._closed = False
+        self._process = os.getpid()
         self._turn = itertools.count()
         self._fifos: list[CudaFifo] = []
         self._pinned = PinnedArrays(self._wake_keeper)
@@ -104,10 +106,7 @@ class CudaBackend:
             BackendError: the driver refused; later batches are not affected.
             UnavailableError: a device is lost.
         """
-        if self._lost:  # also where this batch would run on another device: the whole process has to go
-            raise UnavailableError(self._lost)
-        if self._closed:  # before memory is looked at, which is not pinned any more
-            raise BackendError("backend 'cuda' is closed; open another one")
+        self._require_open()  # before memory is looked at, which is not pinned any more once this is closed
         batch = pack_batch(volumes, params, out_image, out_label, nearest=nearest)
         self._check_pinned(batch)
         tickets = []
@@ -128,10 +127,12 @@ class CudaBackend:
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """A C-contiguous array of garbage in pinned memory: results go there, and volumes come from there, without a copy between."""
+        self._require_open()
         return self._fifos[0].allocate(shape, dtype)
 
     def share(self, pages: mmap.mmap) -> NDArray[np.uint8]:
         """See Backend.share: the pages are pinned."""
+        self._require_open()
         return self._fifos[0].share(pages)
 
     def statistics(self) -> tuple[FifoStatistics, ...]:
@@ -142,8 +143,18 @@ class CudaBackend:
         """Finish what was submitted, end the threads, free the devices. May be called twice."""
         self._closed = True
         _open_backends.discard(self)
+        if os.getpid() != self._process:
+            return  # threads and contexts are the parent's
         for fifo in reversed(self._fifos):
             fifo.close()
+
+    def _require_open(self) -> None:
+        if os.getpid() != self._process:
+            raise BackendError("backend 'cuda' was opened before this process was forked, and CUDA does not survive a fork; open it here")
+        if self._lost:  # also where the next batch would run on another device: the whole process has to go
+            raise UnavailableError(self._lost)
+        if self._closed:
+            raise BackendError("backend 'cuda' is closed; open another one")
 
     def _spread(self, batch: PackedBatch) -> list[tuple[CudaFifo, PackedBatch]]:
         """Parts of the batch whose sizes differ by at most one, on different devices; the first device changes with each batch."""

@@ -18,6 +18,7 @@ CLAIMS = (
     "pinned_arrays_are_freed_when_their_last_view_dies",
     "results_go_straight_into_memory_shared_with_another_process",
     "volumes_in_pinned_memory_go_up_without_a_copy_between",
+    "a_forked_child_is_refused_at_once_and_the_parent_goes_on",
     "a_process_that_forgets_to_close_ends_by_itself",
 )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 import threading
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +27,7 @@ from world import (
     wait_until,
 )
 
-from augserver.errors import AugError, BudgetError, RequestError, StateError
+from augserver.errors import AugError, BackendError, BudgetError, RequestError, StateError
 from augserver.kernel import AugmentQueue
 from augserver.pipeline.batch_layout import BatchLayout
 from augserver.pipeline.batch_slots import SlotPool
@@ -286,6 +288,29 @@ def volumes_in_pinned_memory_go_up_without_a_copy_between(devices: str = "0") ->
 
 def volumes_in_pinned_memory_serve_three_devices() -> None:
     volumes_in_pinned_memory_go_up_without_a_copy_between("all")
+
+
+def a_forked_child_is_refused_at_once_and_the_parent_goes_on() -> None:
+    gpu = open_cuda()
+    batch = Batch([make_volume(1)], 0)
+    outputs = batch.outputs(gpu)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of a fork beside threads: just that is tried here
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for call in (lambda: batch.compute(gpu, outputs), lambda: gpu.allocate((1,), np.uint8)):
+                with pytest.raises(BackendError, match="forked"):
+                    call()
+            gpu.close()
+            code = 5
+        finally:
+            os._exit(code)  # as multiprocessing ends its children: no call to a driver that is not theirs
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    assert batch.wrong_bytes(batch.compute(gpu)) == 0
+    gpu.close()
+    assert_nothing_left()
 
 
 def a_process_that_forgets_to_close_ends_by_itself() -> None:
