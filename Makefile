@@ -22,6 +22,7 @@ lint: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python tests/benchmarks/bench_draws.py
+	$(BIN)/python tests/benchmarks/bench_ingest.py
 	$(BIN)/python tests/benchmarks/bench_kernel.py
 	$(BIN)/python tests/benchmarks/bench_wire.py --rounds 3 --window-s 1
 	$(BIN)/python tests/benchmarks/bench_local.py --rounds 1 --window-s 0.5

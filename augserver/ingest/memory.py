@@ -16,7 +16,7 @@ def estimate_bytes(source: Source) -> int:
     if source.slices:
         voxels = sum(one.rows * one.columns for one in source.slices)
         return voxels * _BYTES_PER_VOXEL
-    unreadable = (VolumeError, OSError, *UNPACKING_ERRORS)
+    unreadable: tuple[type[Exception], ...] = (VolumeError, OSError, *UNPACKING_ERRORS)
     if split_suffix(source.path)[1] in (".nii", ".nii.gz", ".hdr", ".hdr.gz"):
         try:
             return voxel_count(source.path) * (1 + len(source.channels)) * _BYTES_PER_VOXEL

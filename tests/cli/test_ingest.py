@@ -256,3 +256,21 @@ def test_the_table_says_how_scans_were_converted(scans: Path, tmp_path: Path, ru
     assert code == 0
     assert "converted tilted: scaled by slope 2, intercept -1024; axes turned from RAS to LPS; sheared by 14.0 degrees: " in stdout
     assert "resampled from 3x1x0.5 to 1x1x1 mm" in stdout
+
+
+def test_hashed_ids_keep_names_of_files_out_of_report_and_store(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    source = tmp_path / "Ward_7"
+    source.mkdir()
+    for name, origin in (("Jane_Doe", "a"), ("Jon_Doe", "b"), ("Jim_Doe", "c")):
+        shutil.copy(scans / f"{origin}.nii.gz", source / f"{name}.nii.gz")
+        shutil.copy(scans / f"{origin}_seg.nii.gz", source / f"{name}_seg.nii.gz")
+    (source / "Jon_Doe.nii.gz").write_bytes((source / "Jon_Doe.nii.gz").read_bytes()[:-40])
+    (source / "Jim_Doe_seg.nii.gz").unlink()
+    options = ["--out", tmp_path / "ds.zarr", "--ids", "hashed", "--labels", "{id}_seg.nii.gz"]
+    for extra in ([], ["--json"]):
+        code, stdout, stderr = run("ingest", source, *options, *extra)
+        assert code == 3
+        assert "Doe" not in stdout + stderr
+    [volume] = Dataset.open(tmp_path / "ds.zarr").volumes
+    assert volume.startswith("scan-")
+    assert not [file for file in (tmp_path / "ds.zarr").rglob("*.json") if "Doe" in file.read_text()]
