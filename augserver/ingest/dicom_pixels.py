@@ -1,6 +1,7 @@
 """Decode the pixels of one DICOM slice: native or compressed, in the volume's own unit.
 
-pydicom decodes native and RLE itself, JPEG 2000 and HTJ2K by OpenJPEG, JPEG-LS by CharLS, and the older JPEGs by GDCM. What the header
+pydicom decodes native and RLE itself, JPEG 2000 and HTJ2K by OpenJPEG, JPEG-LS by CharLS, and SimpleITK's GDCM the older
+JPEGs (in a process of its own). What the header
 and the stream's own frame header say of the size must agree first: a decoder that believes a damaged size asks for gigabytes.
 """
 
@@ -31,14 +32,13 @@ from pydicom.uid import JPEG2000 as JPEG2000Any
 
 from augserver.errors import VolumeError
 from augserver.ingest.dicom_header import hostile_dicom
+from augserver.ingest.jpeg_process import read_in_process
 
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000Any, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 _DECODERS = (
-    {RLELossless: "pydicom"}
-    | dict.fromkeys(_JPEG_2000, "pylibjpeg")
-    | dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls")
-    | dict.fromkeys((JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit), "gdcm")
+    {RLELossless: "pydicom"} | dict.fromkeys(_JPEG_2000, "pylibjpeg") | dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls")
 )
+_BY_SIMPLEITK = (JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit)
 _BITS = (8, 16, 32)
 
 
@@ -58,6 +58,8 @@ def read_pixels(file: Path, *, rows: int, columns: int, what: str) -> NDArray[An
         stored = _decode(data, rows, columns, what)
         if "ModalityLUTSequence" in data:
             raise VolumeError(f"{what}: maps its values by a modality lookup table, which is not taken; convert the series to NIfTI first")
+        if data.file_meta.get("TransferSyntaxUID") in _BY_SIMPLEITK:
+            return stored  # rescaled already
         slope, intercept = (float(data.get(key, default)) for key, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
         return _rescaled(stored, slope, intercept, what)
 
@@ -80,15 +82,25 @@ def _decode(data: Any, rows: int, columns: int, what: str) -> NDArray[Any]:
         raw = np.frombuffer(data.PixelData, f"{order}{kind}{bits // 8}", rows * columns).reshape(rows, columns)
         return _sign_extended(raw.astype(raw.dtype.newbyteorder("=")), bits - stored)
     plugin = _DECODERS.get(syntax)
-    if plugin is None:
+    if plugin is None and syntax not in _BY_SIMPLEITK:
         raise VolumeError(f"{what}: is packed as {syntax.name}, which is not taken; unpack the series first, for example with dcmdjpeg")
     frames = list(generate_frames(data.PixelData, number_of_frames=1))
     if syntax != RLELossless and _stream_size(frames[0]) != (rows, columns):
         raise VolumeError(f"{what}: the header says {rows} x {columns} pixels, the packed image {_stream_size(frames[0])}; copy it again")
-    pixels: NDArray[Any] = get_decoder(syntax).as_array(data, raw=True, decoding_plugin=plugin)[0]
+    if syntax in _BY_SIMPLEITK:
+        return _read_by_simpleitk(Path(data.filename), rows, columns, what)
+    pixels: NDArray[Any] = get_decoder(syntax).as_array(data, raw=True, decoding_plugin=plugin or "")[0]
     if pixels.shape != (rows, columns):
         raise VolumeError(f"{what}: decodes to {pixels.shape}, the header says {(rows, columns)}; copy it again from its source")
     return _sign_extended(pixels, bits - stored) if syntax == RLELossless else pixels
+
+
+def _read_by_simpleitk(file: Path, rows: int, columns: int, what: str) -> NDArray[Any]:
+    """Decode and rescale one slice by SimpleITK."""
+    values = read_in_process(str(file), what)
+    if values.shape != (rows, columns):
+        raise VolumeError(f"{what}: decodes to {values.shape}, the header says {(rows, columns)}; copy it again from its source")
+    return values
 
 
 def _sign_extended(pixels: NDArray[Any], unused: int) -> NDArray[Any]:

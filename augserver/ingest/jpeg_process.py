@@ -1,0 +1,41 @@
+"""Decode the older JPEGs of DICOM in a process of their own: GDCM ends its process on some damaged streams.
+
+Called under the lock of dicom_header.hostile_dicom, so one slice at a time; the process is started by the first such slice (about a
+second) and serves all later ones.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from augserver.errors import VolumeError
+
+_TIMEOUT_S = 60.0
+_pools: list[ProcessPoolExecutor] = []  # none or one
+
+
+def read_in_process(file: str, what: str) -> NDArray[Any]:
+    """The rescaled pixels (rows, columns) of one slice.
+
+    Raises:
+        VolumeError: the stream is so damaged that the decoder's process died.
+    """
+    if not _pools:
+        _pools.append(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+    try:
+        return _pools[0].submit(_read, file).result(timeout=_TIMEOUT_S)
+    except BrokenProcessPool as error:
+        _pools.pop().shutdown(wait=False)
+        raise VolumeError(f"{what}: its packed pixels are corrupt: the decoder ended on them; copy it again from its source") from error
+
+
+def _read(file: str) -> NDArray[Any]:
+    values: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(file, imageIO="GDCMImageIO")).squeeze()
+    return values.astype(np.float32) if values.dtype == np.float64 else values
