@@ -16,6 +16,7 @@ Mask = NDArray[np.bool_]
 
 _GAS_HU = 200.0  # above air: the wall, blurred over two voxels, is denser
 _PURE_HU = 50.0  # above air: the darkest voxel of an airway holds nothing but gas, a lung's has tissue in it
+_MEDIAN_HU = 100.0  # above air; a small child's lung is as small as a windpipe, but denser
 _AREA_MM2 = (60.0, 700.0)  # a windpipe is 10 to 27 mm wide, 30 where it is diseased
 _WIDEST_MM = 45.0
 _FORK_MM2 = 1200.0  # both main bronchi cut obliquely
@@ -44,7 +45,11 @@ def _is_cross_section(pocket: Mask, box: tuple[slice, slice], grid: WorkingGrid,
     _, sy, sx = grid.spacing_mm
     size_mm = max((box[0].stop - box[0].start) * sy, (box[1].stop - box[1].start) * sx)
     low, high = _AREA_MM2
-    return size_mm <= _WIDEST_MM and low <= pocket.sum() * sy * sx <= high and float(hu[pocket].min()) < air_hu + _PURE_HU
+    return size_mm <= _WIDEST_MM and low <= pocket.sum() * sy * sx <= high and _is_gas(hu[pocket], air_hu)
+
+
+def _is_gas(hu: NDArray[np.float32], air_hu: float) -> bool:
+    return float(hu.min()) < air_hu + _PURE_HU and float(np.median(hu)) < air_hu + _MEDIAN_HU
 
 
 def _follow(pocket: Mask, top: int, slices: list[NDArray[np.int32]], grid: WorkingGrid) -> list[Mask]:
