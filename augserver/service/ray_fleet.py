@@ -141,7 +141,9 @@ class RayFleet:
             options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES, "_temp_dir": folder}
         self._closing.callback(self._ray.shutdown)
         try:
-            self._ray.init(cluster, **options)
+            # Ray puts the driver's folder first on the path of its workers: there they must not find sources in place of the package.
+            with contextlib.chdir("/"):
+                self._ray.init(cluster, **options)
         except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
             raise UnavailableError(
                 f"no Ray cluster could be joined at {cluster!r}: {error}; start one with `ray start --head`, or leave --cluster out "

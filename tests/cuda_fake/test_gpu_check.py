@@ -48,7 +48,7 @@ for peer in peers_gpu.peers(image.copy(), label.copy(), draws, patch, device="cp
 @pytest.mark.slow
 def test_the_peers_of_the_benchmark_do_the_same_work_as_we_do_on_the_cpu():
     pytest.importorskip("torch")
-    done = subprocess.run([sys.executable, "-c", PEERS_ON_CPU], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", PEERS_ON_CPU], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "torch grid_sample" in done.stdout
 
@@ -72,6 +72,6 @@ for each in counters.read(Path(sys.argv[1])):
 
 def test_counters_are_those_of_the_last_launch(tmp_path):
     (tmp_path / "ncu.csv").write_text(NCU)
-    command = [sys.executable, "-c", READ_NCU, tmp_path / "ncu.csv"]
+    command = [sys.executable, "-P", "-c", READ_NCU, tmp_path / "ncu.csv"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["augment_int16|DRAM throughput|41.25|%", "augment_int16|time|1234567.0|ns"]

@@ -23,7 +23,7 @@ SUITES = (
 @pytest.mark.timeout(900)
 def test_the_suites_of_every_backend_pass_without_proof_of_code_or_speed_on_the_fake_driver(fake_driver):
     environment = {**fake_driver, "AUGSERVER_FATBIN": fake_driver["FAKE_CUDA_FATBIN"], "FAKE_CUDA_MEMORY": str(1 << 30)}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--backend", "cuda", *SUITES]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--backend", "cuda", *SUITES]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout[-3000:]
