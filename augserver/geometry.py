@@ -110,7 +110,7 @@ def axis_letters(affine: Affine) -> str:
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     order = _assign_axes(unit)  # patient axis z, y, x -> array axis
     letters = {}
-    for patient, (positive, negative) in enumerate(("SI", "PA", "LR")):
+    for patient, (positive, negative) in enumerate((("S", "I"), ("P", "A"), ("L", "R"))):
         letters[order[patient]] = positive if unit[2 - patient, order[patient]] > 0 else negative
     return letters[2] + letters[1] + letters[0]
 
