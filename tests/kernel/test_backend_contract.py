@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import replace
 
@@ -117,5 +118,6 @@ def test_memory_does_not_grow_over_many_calls(backend, volume):
             backend.augment([volume] * 2, [PARAMS] * 2, image, label)
         return int(process.memory_info().rss)
 
-    before = push(200)
-    assert push(3000) - before < 512 << 10
+    sizes = [push(1000) for _ in range(6)]
+    # A leak grows with every thousand calls; what other threads of this process take, they take once.
+    assert min(after - before for before, after in itertools.pairwise(sizes)) < 128 << 10
