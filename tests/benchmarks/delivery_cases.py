@@ -1,6 +1,6 @@
 """The cases of bench_delivery.py and bench_wire.py, and their child processes: this file is what those run.
 
-Not here, as the server does not offer them: gRPC over a Unix socket (the address must be HOST:PORT), and TLS.
+gRPC over a Unix socket and TLS are measured on ports that `augserver serve` does not open yet; delivery_ours.py opens them.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ CASES: dict[str, Case] = {
     "grpc_streams_4": _ours("augserver over gRPC, 4 streams", streams=4),
     "grpc_servers_2": _ours("augserver over gRPC, 1 stream from 2 servers", senders=2),
     "grpc_servers_3": _ours("augserver over gRPC, 1 stream from 3 servers", senders=3),
+    "grpc_tls": Case(note="augserver over gRPC with TLS", receive=ours.receive_tls, send=ours.send_tls),
+    "grpc_unix": Case(note="augserver over gRPC on a Unix socket", receive=ours.receive_unix, send=ours.send_unix),
     "local": _ours("augserver, shared memory: a ready view", transport="local"),
     "local_touched": _ours("augserver, shared memory, every byte read", transport="local", touch=True),
     "local_streams_4": _ours("augserver, shared memory, 4 streams", transport="local", streams=4),

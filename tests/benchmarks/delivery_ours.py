@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import grpc
 import numpy as np
 import workload
 from delivery_payload import BATCH_BYTES, IMAGE_SHAPE, LABEL_SHAPE, PATCH, SAMPLES, VOXELS, check
@@ -51,6 +54,49 @@ def _serve(store: Path, backend: Any) -> None:
     time.sleep(3600)
 
 
+def _send_bound(folder: str, bind: Callable[[Any, Any], int]) -> None:
+    """As send_stand_in, on a port that `augserver serve` does not open (yet): what it would cost."""
+    with mock.patch("augserver.service.server._bind", bind):
+        send_stand_in(folder)
+
+
+def send_tls(folder: str) -> None:
+    key, cert = Path(folder, "key.pem"), Path(folder, "cert.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())])
+    _send_bound(folder, lambda server, address: int(server.add_secure_port(str(address), credentials)))
+
+
+def send_unix(folder: str) -> None:
+    def bind(server: Any, address: Any) -> int:
+        server.add_insecure_port(_unix_target(folder))
+        return 1  # no port: the client goes by the folder
+
+    _send_bound(folder, bind)
+
+
+def _unix_target(folder: str) -> str:
+    return f"unix:{Path(folder, 'grpc.sock')}"
+
+
+def receive_tls(addresses: list[str], folder: str, stream: int) -> Arrivals:
+    from augclient.channel import TlsConfig
+
+    return receive_stand_in(addresses, stream, tls=TlsConfig(ca=Path(folder, "cert.pem")))
+
+
+def receive_unix(addresses: list[str], folder: str, stream: int) -> Arrivals:
+    from augclient.wire.methods import client_options
+
+    def open_channel(address: str, **_: Any) -> grpc.Channel:
+        return grpc.insecure_channel(_unix_target(folder), options=client_options())
+
+    with mock.patch("augclient.fleet.connections.open_channel", open_channel):
+        yield from receive_stand_in(addresses, stream)
+
+
 def send_stand_in(folder: str) -> None:
     """The CPU backend with its memory, but a kernel that only stamps the first and last sample's index into the first and last voxel."""
     from augserver.kernel.cpu import CpuBackend
@@ -70,7 +116,7 @@ def send_real(folder: str) -> None:
 
 
 def receive_stand_in(
-    addresses: list[str], stream: int, *, dtype: str = "float32", transport: str = "grpc", touch: bool = False
+    addresses: list[str], stream: int, *, dtype: str = "float32", transport: str = "grpc", touch: bool = False, tls: Any = None
 ) -> Arrivals:
     """Batches from one server or several.
 
@@ -80,7 +126,7 @@ def receive_stand_in(
     import augclient
 
     recipe = augclient.Recipe(crop={"pad": True}, window={"low": 0, "high": 1})
-    with augclient.connect(addresses if len(addresses) > 1 else addresses[0]) as server:
+    with augclient.connect(addresses if len(addresses) > 1 else addresses[0], tls=tls) as server:
         for batch in server.stream(recipe, patch=PATCH, batch_size=SAMPLES, seed=stream, image_dtype=dtype, transport=transport):
             if batch.label is None:
                 raise SystemExit("no labels")
