@@ -151,7 +151,9 @@ def _show_and_measure(address: str, picture: Path, progress: Progress) -> float:
         task = progress.add_task("drawing slices.png", total=1 + len(SEEDS), note="")
         _draw_slices(server, picture, lambda: progress.advance(task))
         task = progress.add_task("streaming batches", total=WIRE_BATCHES, note="")
-        with server.stream(_recipe(crop={"mode": "uniform"}), patch=PATCH, batch_size=BATCH_SIZE, steps=1 + WIRE_BATCHES) as stream:
+        with server.stream(
+            _recipe(crop={"mode": "uniform"}), patch=PATCH, batch_size=BATCH_SIZE, steps=1 + WIRE_BATCHES, transport="grpc"
+        ) as stream:
             next(stream)  # decoding the volumes and growing the buffers are not the steady state
             begin = time.perf_counter()
             for _ in stream:
