@@ -1,6 +1,6 @@
 """Time the ingest of a 512 x 512 x 400 NIfTI to 3 mm against scipy.ndimage, and measure its peak memory.
 
-    flock /tmp/bench.lock python tests/benchmarks/bench_ingest.py [--gzip]
+    python tests/benchmarks/bench_ingest.py [--gzip]
 
 In one run, best of three each: our resampling and gaussian_filter + zoom on the same voxels in memory; then the whole of `augserver
 ingest` (checksums, resampling, writing) in a process of its own, and reading by nibabel with gaussian_filter + zoom. At last, eight
