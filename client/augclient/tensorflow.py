@@ -44,6 +44,8 @@ def dataset(
     state: Mapping[str, Any] | None = None,
     prefetch: int = 2,
     reconnect_s: float = 300.0,
+    step_timeout_s: float = 60.0,
+    hedge_s: float | None = 5.0,
 ) -> tf.data.Dataset:
     """Batches of (image, label), in order, each exactly once, static in shape.
 
@@ -53,7 +55,7 @@ def dataset(
 
     Args:
         server: a Server, which must stay open, or an address to connect to.
-        recipe, patch, batch_size, ..., reconnect_s: as for Server.stream(). `start` + `steps` < 2**63.
+        recipe, patch, batch_size, ..., hedge_s: as for Server.stream(). `start` + `steps` < 2**63.
     Returns:
         tf.data.Dataset of image (N, Z, Y, X, C) of `image_dtype`, label (N, Z, Y, X) uint8; N = batch_size / world. Of image alone where no
         volume has a label.
@@ -71,6 +73,8 @@ def dataset(
         "transport": transport,
         "prefetch": prefetch,
         "reconnect_s": reconnect_s,
+        "step_timeout_s": step_timeout_s,
+        "hedge_s": hedge_s,
     }
     first = connection.stream(recipe, start=start, steps=steps, state=state, **arguments)  # checks the arguments; calls nothing yet
     stop = _ENDLESS if first.stop is None else first.stop

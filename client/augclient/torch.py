@@ -48,6 +48,8 @@ class BatchDataset(IterableDataset[Any]):
         state: Mapping[str, Any] | None = None,
         prefetch: int = 2,
         reconnect_s: float = 300.0,
+        step_timeout_s: float = 60.0,
+        hedge_s: float | None = 5.0,
         token: str | None = None,
         tls: TlsConfig | bool | None = None,
         timeout_s: float = 30.0,
@@ -70,6 +72,8 @@ class BatchDataset(IterableDataset[Any]):
             "prefetch": prefetch,
             "writable": True,  # a tensor does not know that it must not be written to: in place operations would end the process
             "reconnect_s": reconnect_s,
+            "step_timeout_s": step_timeout_s,
+            "hedge_s": hedge_s,
         }
         self._state = state
         self._reached: dict[str, Any] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +61,17 @@ def fleet(toy: ModuleType) -> Iterator[list[Running]]:
     yield servers
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def hung_fleet(fleet: list[Running]) -> Iterator[list[Running]]:
+    """Three toy servers, of which the owner of case_0 answers no call for batches."""
+    leave = threading.Event()
+    owner = order([server.address for server in fleet], "case_0")[0]
+    hung = next(server for server in fleet if server.address == owner)
+    hung.servicer.refuse = lambda request, context: leave.wait(60)
+    yield fleet
+    leave.set()
 
 
 class ServerProcess:

@@ -115,9 +115,22 @@ def test_errors_surface_with_the_servers_message(running, one_channel):
         next(iter(data))
 
 
+@pytest.mark.parametrize(("hedge_s", "step_timeout_s", "doubled"), [(0.1, 60.0, True), (None, 0.3, False)])
+def test_a_server_that_hangs_is_doubled_or_left_as_asked(toy, hung_fleet, one_channel, hedge_s, step_timeout_s, doubled):
+    addresses = [server.address for server in hung_fleet]
+    with augclient.connect(addresses) as server:
+        data = augclient.tensorflow.dataset(
+            server, RECIPE, patch=PATCH, batch_size=4, steps=8, hedge_s=hedge_s, step_timeout_s=step_timeout_s
+        )
+        assert [step_of(toy, image) for image, _ in data] == list(range(8))
+    assert any(request.share.instead_of for each in hung_fleet for request in each.servicer.requests) == doubled
+
+
 def test_bad_arguments_raise_at_once(running):
     with pytest.raises(augclient.errors.RequestError, match="batch_size: got 0"):
         augclient.tensorflow.dataset(running.address, RECIPE, patch=PATCH, batch_size=0)
+    with pytest.raises(augclient.errors.RequestError, match="hedge_s: got -1"):
+        augclient.tensorflow.dataset(running.address, RECIPE, patch=PATCH, batch_size=4, hedge_s=-1)
     with pytest.raises(augclient.errors.RequestError, match=r"below 2\*\*63"):
         augclient.tensorflow.dataset(running.address, RECIPE, patch=PATCH, batch_size=4, start=2**63, steps=1)
 

@@ -82,6 +82,14 @@ def test_dataset_without_labels_gives_images_alone(toy, running):
     np.testing.assert_array_equal(image[1].numpy(), toy.toy_image(1, PATCH, "uint8"))
 
 
+@pytest.mark.parametrize(("hedge_s", "step_timeout_s", "doubled"), [(0.1, 60.0, True), (None, 0.3, False)])
+def test_a_server_that_hangs_is_doubled_or_left_as_asked(toy, hung_fleet, hedge_s, step_timeout_s, doubled):
+    addresses = [server.address for server in hung_fleet]
+    dataset = BatchDataset(addresses, RECIPE, patch=PATCH, batch_size=4, steps=8, hedge_s=hedge_s, step_timeout_s=step_timeout_s)
+    assert_steps(toy, dataset, range(8))
+    assert any(request.share.instead_of for each in hung_fleet for request in each.servicer.requests) == doubled
+
+
 def test_errors_keep_their_class(running):
     dataset = BatchDataset(running.address, RECIPE, patch=PATCH, batch_size=0)
     with pytest.raises(augclient.errors.RequestError, match="batch_size: got 0"):
