@@ -51,8 +51,8 @@ def class_names_of(header: Any, name: str) -> dict[int, str] | None:
         VolumeError: there is a label table, and it cannot be read or names an id twice.
     """
     for extension in header.extensions:
-        text = extension.get_content()
-        if isinstance(text, bytes) and b"<LabelTable" in text:  # by content: TotalSegmentator writes it under code 0
+        text: bytes = extension.content
+        if b"<LabelTable" in text:  # by content: TotalSegmentator writes it under code 0
             return _parsed(text, name)
     return None
 
