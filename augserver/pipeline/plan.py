@@ -42,7 +42,7 @@ class Plan:
     """The samples of one stream, by index. Thread-safe: what it caches is the same whoever computes it.
 
     Args:
-        dataset_facts: id -> VolumeInfo of every volume.
+        dataset_facts: id -> VolumeInfo of every volume to draw from; their order says nothing. No other one ever stands in for them.
         recipe: compiled for this dataset.
         patch: (Z, Y, X) in output voxels.
         seed: 0 to 2**64 - 1.

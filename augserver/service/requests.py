@@ -6,7 +6,7 @@ What comes out (StreamSpec and how to cut it into messages) can be computed with
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from augclient.wire.parts import Stretch, split_payload, split_samples
@@ -57,6 +57,7 @@ class RequestReader:
 
         Raises:
             RequestError (or RecipeError, PatchError): a field is not allowed.
+            NotFoundError: it names a volume that is not there.
             BudgetError: it asks for more than a limit of this server.
             StateError: it names another dataset's fingerprint.
         """
@@ -68,8 +69,9 @@ class RequestReader:
                 f"batch_size {size} exceeds limits.max_batch_size = {self._limits.max_batch_size}; "
                 "ask for smaller batches, or raise the limit"
             )
-        plan = self._plan(request.recipe, request.patch, request.seed)
-        layout = self._layout(request.recipe, plan.patch, request.image_dtype, size // world)
+        infos = self._select(request.volumes)
+        plan = self._plan(infos, request.recipe, request.patch, request.seed)
+        layout = self._layout(infos, request.recipe, plan.patch, request.image_dtype, size // world)
         start, stop = self._steps(request, size)
         router = _read_share(request.share) if request.HasField("share") else None
 
@@ -85,8 +87,9 @@ class RequestReader:
         self._check_fingerprint(request.fingerprint)
         if request.index > _MAX_INDEX:
             raise RequestError(f"index must be 0 to {_MAX_INDEX}, got {request.index}")
-        plan = self._plan(request.recipe, request.patch, request.seed)
-        layout = self._layout(request.recipe, plan.patch, request.image_dtype, 1)
+        infos = self._select(request.volumes)
+        plan = self._plan(infos, request.recipe, request.patch, request.seed)
+        layout = self._layout(infos, request.recipe, plan.patch, request.image_dtype, 1)
         self._check_message(layout, "use StreamBatches with delivery PARTS")
         index = request.index
         spec = StreamSpec(plan=plan, layout=layout, indices=lambda step: range(index, index + 1), start=0, stop=1)
@@ -99,9 +102,21 @@ class RequestReader:
             NotFoundError: no such volume; the message names the nearest id.
             RequestError: part_bytes outside the limits, or an id longer than any.
         """
-        if len(request.id) > _MAX_ID:  # looking for ids like it would take minutes
-            raise RequestError(f"id must have at most {_MAX_ID} characters, got {len(request.id)}; GetDataset lists the ids")
-        return self._dataset.info(request.id), self._part_bytes(request.part_bytes)
+        return self._info("id", request.id), self._part_bytes(request.part_bytes)
+
+    def _info(self, field: str, id_: str) -> VolumeInfo:
+        if len(id_) > _MAX_ID:  # looking for ids like it would take minutes
+            raise RequestError(f"{field} must have at most {_MAX_ID} characters, got {len(id_)}; GetDataset lists the ids")
+        return self._dataset.info(id_)
+
+    def _select(self, volumes: Sequence[str]) -> dict[str, VolumeInfo]:
+        """The volumes that a request draws from."""
+        if not volumes:
+            return self._infos
+        selected = {id_: self._info("volumes", id_) for id_ in volumes}
+        if len(selected) < len(volumes):
+            raise RequestError(f"volumes must be different ids, got {len(volumes)}, {len(selected)} of them different")
+        return selected
 
     def _part_bytes(self, part_bytes: int) -> int:
         """The payload of one message; 0 is the server's choice."""
@@ -117,7 +132,7 @@ class RequestReader:
                 "connect to a server of that dataset, or start anew without the saved state"
             )
 
-    def _plan(self, recipe: pb.Recipe, patch: Sequence[int], seed: int) -> Plan:
+    def _plan(self, infos: Mapping[str, VolumeInfo], recipe: pb.Recipe, patch: Sequence[int], seed: int) -> Plan:
         limit = self._limits.max_patch_voxels
         if len(patch) != 3:  # before its numbers are multiplied or shown: there may be very many
             raise PatchError(f"patch must be three sizes (Z, Y, X) in voxels, got {len(patch)} numbers; for 2-D use Z = 1")
@@ -132,9 +147,11 @@ class RequestReader:
                 f"output.sampler: got {compiled.sampler!r}, and this server's backend has {', '.join(map(repr, self._samplers))}; "
                 "leave it out, or serve with --backend cuda"
             )
-        return Plan(self._infos, compiled, patch, seed, max_patch_voxels=limit)
+        return Plan(infos, compiled, patch, seed, max_patch_voxels=limit)
 
-    def _layout(self, recipe: pb.Recipe, patch: tuple[int, int, int], image_dtype: int, count: int) -> BatchLayout:
+    def _layout(
+        self, infos: Mapping[str, VolumeInfo], recipe: pb.Recipe, patch: tuple[int, int, int], image_dtype: int, count: int
+    ) -> BatchLayout:
         dtype = _DTYPES.get(image_dtype)
         if dtype is None:
             raise RequestError(f"image_dtype must be one of {', '.join(pb.ImageDtype.keys())}, got number {image_dtype}")
@@ -143,16 +160,16 @@ class RequestReader:
                 "image_dtype UINT8 is the windowed [0, 1] image times 255, and the recipe has no [window]; "
                 "add window.low and window.high, or ask for FLOAT32 or FLOAT16"
             )
-        channels = {info.shape[0] for info in self._infos.values()}
+        channels = {info.shape[0] for info in infos.values()}
         if len(channels) != 1:
             raise StateError(
-                f"the volumes of this dataset have {sorted(channels)} channels and cannot share a batch; "
-                "ingest them into datasets of their own"
+                f"the volumes have {sorted(channels)} channels and cannot share a batch; "
+                "name those of one kind in `volumes`, or ingest them into datasets of their own"
             )
         layout = BatchLayout(
             image_shape=(count, channels.pop(), *patch),
             image_dtype=dtype,
-            has_label=any(info.has_label for info in self._infos.values()),
+            has_label=any(info.has_label for info in infos.values()),
         )
         if layout.slot_bytes > self._limits.max_batch_bytes:
             raise BudgetError(

@@ -22,7 +22,7 @@ from augclient.stream.assembly import BatchAssembler, read_message
 from augclient.stream.buffers import BufferPool
 from augclient.stream.receiver import Receiver
 from augclient.stream.road import Road
-from augclient.stream.spec import IMAGE_DTYPES, check_int, check_seconds
+from augclient.stream.spec import IMAGE_DTYPES, check_int, check_seconds, select_volumes
 from augclient.stream.stream import Receiving
 from augclient.warp import Transform, WarpStream
 from augclient.warp.feed import Feed
@@ -137,6 +137,7 @@ class Server:
         reconnect_s: float = 300.0,
         step_timeout_s: float = 60.0,
         hedge_s: float | None = 5.0,
+        volumes: Sequence[str] | None = None,
     ) -> Stream:
         """Batches start, start + stride, ... below start + steps, augmented by `recipe`.
 
@@ -155,9 +156,11 @@ class Server:
             step_timeout_s: a server that sends nothing for this long while a batch is awaited counts as gone: paused, hung, or unreachable.
             hedge_s: of several servers, one that holds a batch up and sends nothing for this long is doubled by others, and the first
                 answer wins; below what a volume takes to decode it wastes work. None: never.
+            volumes: ids to draw from, in any order: the stream is that of a dataset without the others, so an epoch is shorter, and none of
+                the others stands in for a damaged one. None: all.
         Raises:
-            RequestError: an argument that is not allowed. StateError: `state` is of another stream. What the server objects to comes
-            from the first next().
+            RequestError: an argument that is not allowed. NotFoundError: no such volume. StateError: `state` is of another stream. What
+            the server objects to comes from the first next().
         """
         check_int("prefetch", prefetch, 1, 1 << 16)
         road = Road(transport, prefetch=prefetch, writable=writable, timeout_s=self._timeout_s)
@@ -165,6 +168,7 @@ class Server:
         step_timeout_s = check_seconds("step_timeout_s", step_timeout_s)
         if hedge_s is not None and not hedge_s > 0:
             raise RequestError(f"hedge_s: got {hedge_s}; allowed: a number of seconds above 0, or None")
+        dataset = self.dataset()
         spec = StreamSpec(
             recipe=recipe,
             patch=_three(patch),
@@ -176,7 +180,8 @@ class Server:
             world=world,
             stride=stride,
             image_dtype=image_dtype,
-            fingerprint=self.dataset().fingerprint,
+            fingerprint=dataset.fingerprint,
+            volumes=select_volumes(volumes, dataset),
         )
         fleet, address = self._fleet, self._fleet.only  # not self: a stream must not keep a forgotten Server alive, nor the reverse
         if address is None:
@@ -249,14 +254,24 @@ class Server:
         self._streams.add(stream)
         return stream
 
-    def sample(self, recipe: Recipe, *, index: int, patch: Sequence[int], seed: int = 0, image_dtype: str = "float32") -> Patch:
+    def sample(
+        self,
+        recipe: Recipe,
+        *,
+        index: int,
+        patch: Sequence[int],
+        seed: int = 0,
+        image_dtype: str = "float32",
+        volumes: Sequence[str] | None = None,
+    ) -> Patch:
         """Replay one sample by its index: the same bytes as inside any batch.
 
         Args:
             index: step * batch_size + place in the global batch, as `batch.samples[k].index` says.
-            recipe, patch, seed, image_dtype: as for stream().
+            recipe, patch, seed, image_dtype, volumes: as for stream().
         """
         check_int("index", index, 0, (1 << 64) - 1)
+        dataset = self.dataset()
         spec = StreamSpec(
             recipe=recipe,
             patch=_three(patch),
@@ -268,7 +283,8 @@ class Server:
             world=1,
             stride=1,
             image_dtype=image_dtype,
-            fingerprint=self.dataset().fingerprint,
+            fingerprint=dataset.fingerprint,
+            volumes=select_volumes(volumes, dataset),
         )
         request = pb.GetSampleRequest(
             recipe=recipe.proto,
@@ -277,6 +293,7 @@ class Server:
             index=index,
             image_dtype=IMAGE_DTYPES[image_dtype],
             fingerprint=spec.fingerprint,
+            volumes=spec.volumes,
         )
         data = self._fleet.ask(lambda calls: calls.get_sample(request, metadata=self._fleet.metadata, timeout=self._timeout_s))
         batch = BatchAssembler(spec.form, BufferPool(keep=0)).add(data, decode_part(data).step)

@@ -46,6 +46,7 @@ def dataset(
     reconnect_s: float = 300.0,
     step_timeout_s: float = 60.0,
     hedge_s: float | None = 5.0,
+    volumes: Sequence[str] | None = None,
 ) -> tf.data.Dataset:
     """Batches of (image, label), in order, each exactly once, static in shape.
 
@@ -55,7 +56,7 @@ def dataset(
 
     Args:
         server: a Server, which must stay open, or an address to connect to.
-        recipe, patch, batch_size, ..., hedge_s: as for Server.stream(). `start` + `steps` < 2**63.
+        recipe, patch, batch_size, ..., volumes: as for Server.stream(). `start` + `steps` < 2**63.
     Returns:
         tf.data.Dataset of image (N, Z, Y, X, C) of `image_dtype`, label (N, Z, Y, X) uint8; N = batch_size / world. Of image alone where no
         volume has a label.
@@ -75,12 +76,14 @@ def dataset(
         "reconnect_s": reconnect_s,
         "step_timeout_s": step_timeout_s,
         "hedge_s": hedge_s,
+        "volumes": volumes,
     }
     first = connection.stream(recipe, start=start, steps=steps, state=state, **arguments)  # checks the arguments; calls nothing yet
     stop = _ENDLESS if first.stop is None else first.stop
     if not stop <= _ENDLESS:
         raise RequestError(f"start + steps: got {stop}; allowed for a tf.data.Dataset: below 2**63")
-    infos = connection.dataset().infos.values()
+    held = connection.dataset()
+    infos = [held.info(id) for id in volumes or held.volumes]
     all_channels = {info.shape[0] for info in infos}
     if len(all_channels) != 1:
         raise RequestError(f"the volumes have {sorted(all_channels)} channels; a tf.data.Dataset has one static shape: serve them apart")

@@ -50,6 +50,7 @@ class BatchDataset(IterableDataset[Any]):
         reconnect_s: float = 300.0,
         step_timeout_s: float = 60.0,
         hedge_s: float | None = 5.0,
+        volumes: Sequence[str] | None = None,
         token: str | None = None,
         tls: TlsConfig | bool | None = None,
         timeout_s: float = 30.0,
@@ -74,6 +75,7 @@ class BatchDataset(IterableDataset[Any]):
             "reconnect_s": reconnect_s,
             "step_timeout_s": step_timeout_s,
             "hedge_s": hedge_s,
+            "volumes": volumes,
         }
         self._state = state
         self._reached: dict[str, Any] | None = None

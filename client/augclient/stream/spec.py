@@ -1,18 +1,20 @@
 """What a stream delivers, checked before any call; the token that says where it stands.
 
-A stream is the steps [start, stop) of a batch address space, every `stride`-th of them. The space is named by dataset, recipe, seed,
-patch, batch_size and image_dtype: a token is of one space and fits no other. rank, world, stride and the range may change on resume.
+A stream is the steps [start, stop) of a batch address space, every `stride`-th of them. The space is named by dataset, volumes, recipe,
+seed, patch, batch_size and image_dtype: a token is of one space and fits no other. rank, world, stride and the range may change on resume.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from augclient.dataset import Dataset
 from augclient.errors import RequestError, StateError
 from augclient.recipe import Recipe
 from augclient.stream.form import BatchForm
@@ -36,6 +38,7 @@ class StreamSpec:
         steps: the stream ends before batch start + steps; None: endless.
         stride: deliver batches start, start + stride, ...
         fingerprint: of the dataset the stream is on.
+        volumes: ids to draw from, sorted; None: all.
     """
 
     recipe: Recipe
@@ -49,6 +52,7 @@ class StreamSpec:
     stride: int
     image_dtype: str
     fingerprint: str
+    volumes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.recipe, Recipe):
@@ -99,6 +103,7 @@ class StreamSpec:
             world=self.world,
             image_dtype=IMAGE_DTYPES[self.image_dtype],
             fingerprint=self.fingerprint,
+            volumes=self.volumes,
         )
 
     def token(self, step: int) -> dict[str, Any]:
@@ -114,7 +119,8 @@ class StreamSpec:
         """
         try:
             version, step = token["version"], operator.index(token["step"])
-            theirs = {name: token[name] for name in self._space()}
+            theirs = {name: token[name] for name in self._space() if name != "volumes"}
+            theirs["volumes"] = token.get("volumes")  # absent from tokens that were written before streams knew of it: all
         except (TypeError, KeyError) as error:
             raise StateError(f"state: {error!s} is missing or wrong; allowed: what state_dict() of a stream returned") from None
         if version != TOKEN_VERSION:
@@ -132,12 +138,23 @@ class StreamSpec:
     def _space(self) -> dict[str, Any]:
         return {
             "fingerprint": self.fingerprint,
+            "volumes": None if self.volumes is None else hashlib.sha256("\0".join(self.volumes).encode()).hexdigest(),
             "recipe": self.recipe.digest,
             "seed": self.seed,
             "patch": list(self.patch),
             "batch_size": self.batch_size,
             "image_dtype": self.image_dtype,
         }
+
+
+def select_volumes(volumes: Sequence[str] | None, dataset: Dataset) -> tuple[str, ...] | None:
+    """The ids sorted, None for all; RequestError where they are no list of different ids, NotFoundError where one is not in the dataset."""
+    if volumes is None:
+        return None
+    ids = [] if isinstance(volumes, str) else list(volumes)
+    if not ids or len({dataset.info(id_).id for id_ in ids}) < len(ids):
+        raise RequestError(f"volumes: got {volumes!r:.200}; allowed: a list of different ids of dataset().volumes, or None for all")
+    return tuple(sorted(ids))
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:

@@ -237,7 +237,7 @@ class Recipe(_message.Message):
     def __init__(self, crop: _Optional[_Union[Recipe.Crop, _Mapping]] = ..., affine: _Optional[_Union[Recipe.Affine, _Mapping]] = ..., occlude: _Optional[_Union[Recipe.Occlude, _Mapping]] = ..., contrast: _Optional[_Union[Recipe.Contrast, _Mapping]] = ..., brightness: _Optional[_Union[Recipe.Brightness, _Mapping]] = ..., gamma: _Optional[_Union[Recipe.Gamma, _Mapping]] = ..., noise: _Optional[_Union[Recipe.Noise, _Mapping]] = ..., window: _Optional[_Union[Recipe.Window, _Mapping]] = ..., labels: _Optional[_Union[Recipe.Labels, _Mapping]] = ..., output: _Optional[_Union[Recipe.Output, _Mapping]] = ...) -> None: ...
 
 class StreamBatchesRequest(_message.Message):
-    __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint", "share", "local")
+    __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint", "share", "local", "volumes")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -252,6 +252,7 @@ class StreamBatchesRequest(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
     recipe: Recipe
     patch: _containers.RepeatedScalarFieldContainer[int]
     batch_size: int
@@ -266,7 +267,8 @@ class StreamBatchesRequest(_message.Message):
     fingerprint: str
     share: Share
     local: Local
-    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start: _Optional[int] = ..., steps: _Optional[int] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., part_bytes: _Optional[int] = ..., fingerprint: _Optional[str] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., local: _Optional[_Union[Local, _Mapping]] = ...) -> None: ...
+    volumes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start: _Optional[int] = ..., steps: _Optional[int] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., part_bytes: _Optional[int] = ..., fingerprint: _Optional[str] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., local: _Optional[_Union[Local, _Mapping]] = ..., volumes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Local(_message.Message):
     __slots__ = ("token", "leases")
@@ -287,20 +289,22 @@ class Share(_message.Message):
     def __init__(self, members: _Optional[_Iterable[str]] = ..., member: _Optional[str] = ..., instead_of: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetSampleRequest(_message.Message):
-    __slots__ = ("recipe", "patch", "seed", "index", "image_dtype", "fingerprint")
+    __slots__ = ("recipe", "patch", "seed", "index", "image_dtype", "fingerprint", "volumes")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     IMAGE_DTYPE_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
     recipe: Recipe
     patch: _containers.RepeatedScalarFieldContainer[int]
     seed: int
     index: int
     image_dtype: ImageDtype
     fingerprint: str
-    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., seed: _Optional[int] = ..., index: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    volumes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., seed: _Optional[int] = ..., index: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., fingerprint: _Optional[str] = ..., volumes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class BatchPart(_message.Message):
     __slots__ = ("step", "header", "image_offset", "label_offset", "last", "image", "label", "slot")
