@@ -51,7 +51,7 @@ def open_link(path: str, *, writable: bool = False, timeout_s: float = 5.0) -> R
         connection.connect(path)
         packet = connection.recv(MAX_PACKET)
         if not packet:
-            raise UnavailableError(f"the server closed {path} at once: it takes no more clients, or not this user")
+            raise StateError(f"the server closed {path} at once: it takes no more clients, or not this user")
         token = decode_hello(packet)
     except BaseException as error:
         connection.close()
@@ -59,7 +59,7 @@ def open_link(path: str, *, writable: bool = False, timeout_s: float = 5.0) -> R
             raise DeadlineError(f"the server does not answer on {path} within {timeout_s:g} s") from None
         if isinstance(error, FileNotFoundError):
             raise StateError(
-                f"there is no socket {path} here: the server runs on another host, or its folder is not shared with us"
+                f"there is no socket {path} here: the server runs on another host, or its folder is not shared with us under the same path"
             ) from None
         if isinstance(error, ConnectionError):
             raise UnavailableError(f"nobody listens on {path}") from None

@@ -12,8 +12,8 @@ from augclient.wire.status import named_error
 FIRST_DELAY_S = 0.05
 MAX_DELAY_S = 2.0
 
-# What gRPC itself reports when a server dies or stops under a call; anything else is an answer.
-_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+# What gRPC itself reports when a server dies, stops or is paused under a call; anything else is an answer.
+_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
 class Outage:

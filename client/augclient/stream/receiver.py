@@ -18,11 +18,11 @@ from typing import Any
 
 import grpc
 
-from augclient.errors import AugError, DeadlineError, UnavailableError, WireError
+from augclient.errors import AugError, BudgetError, DeadlineError, UnavailableError, WireError
 from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
 from augclient.stream.outage import Outage, is_lost
-from augclient.wire.status import error_from_rpc
+from augclient.wire.status import error_from_rpc, named_error
 
 
 class Receiver:
@@ -129,6 +129,7 @@ class Receiver:
 
     def _receive(self) -> None:
         outage = Outage(self._reconnect_s)
+        lost_before = False
         while self._wait_for_space():
             begun_at = self._step
             try:
@@ -136,8 +137,11 @@ class Receiver:
             except grpc.RpcError as lost:
                 if self._closing:
                     return
-                if not is_lost(lost):
+                # a server that was left a moment ago may count the stream that it lost
+                crowded = lost_before and isinstance(named_error(lost), BudgetError)
+                if not (is_lost(lost) or crowded):
                     raise error_from_rpc(lost, self._address) from lost
+                lost_before = True
                 if self._step > begun_at:
                     outage = Outage(self._reconnect_s)
                 delay_s = outage.next_delay_s()

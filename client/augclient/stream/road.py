@@ -12,18 +12,17 @@ of its own and counts it (`copied`); "local" waits for a batch to be dropped, an
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from augclient.errors import AugError, AuthError, BudgetError, RequestError, StateError, UnavailableError, WireError
+from augclient.errors import AugError, BudgetError, DeadlineError, RequestError, StateError, UnavailableError, WireError
 from augclient.local import RingLink, open_link
+from augclient.stream.local_call import LinkLost, LocalCall
 from augclient.wire.methods import ServiceCalls
-from augclient.wire.status import named_error
 from augclient.wire.v1 import augserver_pb2 as pb
 
 TRANSPORTS = ("auto", "local", "grpc")
@@ -82,9 +81,8 @@ class Road:
         """Begin the call of a request.
 
         Returns:
-            An iterator of encoded parts that can be cancelled.
-        Raises:
-            AugError: transport is "local", and shared memory cannot be had. grpc.RpcError: the server does not answer.
+            An iterator of encoded parts that can be cancelled. It raises grpc.RpcError where the server does not answer, and AugError
+            where transport is "local" and shared memory cannot be had.
         """
 
         def begin(link: RingLink | None) -> Any:
@@ -93,8 +91,18 @@ class Road:
             local = pb.Local(token=link.token, leases=self._leases)
             return calls.stream_batches(_with_local(request, local), metadata=metadata)
 
-        self._link = self._find_link(calls, metadata)
-        return begin(None) if self._link is None else _LocalCall(begin, self._link, self._refuse)
+        if self.transport == "grpc":
+            self._take("grpc", 'transport="grpc" was asked for')
+        if self.transport == "grpc" or self._ruled_out:
+            return begin(None)
+        self._link = None  # of a call that has ended: its ring goes back before another one is asked for
+        timeout_s = self._timeout_s
+        return LocalCall(
+            lambda: calls.get_dataset.future(pb.GetDatasetRequest(), metadata=metadata, timeout=timeout_s),
+            self._find_link,
+            begin,
+            self._refuse,
+        )
 
     def view(self, slot: pb.SlotRef, image_bytes: int, label_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, bool]:
         """Where a batch lies.
@@ -111,7 +119,7 @@ class Road:
         try:
             link.map_ring()
         except UnavailableError as error:
-            raise _LinkLost(error) from error
+            raise LinkLost(error) from error
         crowded = link.held >= self._leases
         if crowded and self.transport == "local":
             if not link.wait_below(self._leases, HELD_WAIT_S):
@@ -138,25 +146,31 @@ class Road:
         """Let go of the connection; it ends with the last batch on it."""
         self._link = None
 
-    def _find_link(self, calls: ServiceCalls, metadata: Any) -> RingLink | None:
-        """A connection to the server's local socket, or None for gRPC."""
-        if self.transport == "grpc":
-            self._take("grpc", 'transport="grpc" was asked for')
-            return None
-        if self._ruled_out:
-            return None
-        path = calls.get_dataset(pb.GetDatasetRequest(), metadata=metadata, timeout=self._timeout_s).local_socket
-        try:
-            if not path:
-                raise StateError("the server has no local socket: its log says why")
-            link = open_link(path, writable=self._writable)
-        except AugError as error:
-            if self.transport == "local":
-                raise type(error)(f'transport="local": {error}') from error
-            self._take("grpc", f"shared memory cannot be had: {error}")
-            return None
-        self._take("local", f"the server is on this host and shares memory through {path}")
-        return link
+    def _find_link(self, ask_path: Callable[[], str]) -> RingLink | None:
+        """A connection to the server's local socket, or None for gRPC.
+
+        A socket that does not answer, or is not there where it was before, may be that of a server which is going: it is asked once
+        more. If it was, it does not answer, and the call is lost like any other; else shared memory is not to be had.
+        """
+        for may_be_gone in (True, False):
+            path = ask_path()
+            try:
+                if not path:
+                    raise StateError("the server has no local socket: its log says why")
+                self._link = open_link(path, writable=self._writable)
+            except AugError as error:
+                lost = isinstance(error, UnavailableError | DeadlineError) or bool(path and self._shared)
+                if lost and may_be_gone:
+                    continue
+                if lost and self.transport == "local":
+                    raise LinkLost(error) from error
+                if self.transport == "local":
+                    raise type(error)(f'transport="local": {error}') from error
+                self._take("grpc", f"shared memory cannot be had: {error}")
+                break
+            self._take("local", f"the server is on this host and shares memory through {path}")
+            break
+        return self._link
 
     def _refuse(self, error: AugError) -> bool:
         """The server refused shared memory; whether gRPC may be used instead."""
@@ -170,71 +184,6 @@ class Road:
         if (road, reason) != (self.taken, self.reason):
             _log.info("batches come over %s: %s", road, reason)
         self.taken, self.reason = road, reason
-
-
-class _LocalCall:
-    """A call for batches in shared memory. Where the server refuses that before the first one, it may begin again without.
-
-    It lets go of the link when it ends: an error of gRPC is the call itself, and its traceback leads back here, so this object may
-    wait for the garbage collector, which must not keep a ring from the server's budget.
-    """
-
-    def __init__(self, begin: Callable[[RingLink | None], Any], link: RingLink, refuse: Callable[[AugError], bool]) -> None:
-        self._begin = begin
-        self._link: RingLink | None = link
-        self._refuse = refuse
-        self._call = begin(link)
-        self._begun = self._cancelled = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            data: bytes = next(self._call)
-        except StopIteration:
-            self._link = None
-            raise
-        except grpc.RpcError as error:
-            gone = self._link is not None and self._link.is_closed()
-            self._link = None
-            refusal = named_error(error)
-            if self._begun or not isinstance(refusal, AuthError | BudgetError):
-                raise
-            if isinstance(refusal, AuthError) and gone:
-                raise _LinkLost(UnavailableError("the server went away between its socket and the call")) from error
-            if not self._refuse(refusal):
-                raise
-            self._call = self._begin(None)
-            if self._cancelled:
-                self._call.cancel()
-            data = next(self._call)
-        self._begun = True
-        return data
-
-    def cancel(self) -> None:
-        """End the call, from any thread."""
-        self._cancelled = True
-        link, self._link = self._link, None
-        if link is not None:
-            link.stop_waiting()
-        self._call.cancel()
-
-
-class _LinkLost(grpc.RpcError):  # type: ignore[misc]  # grpc has no types
-    """The server went away, as its socket shows: what a lost call is to the receiver."""
-
-    def __init__(self, error: AugError) -> None:
-        super().__init__(str(error))
-
-    def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.UNAVAILABLE
-
-    def details(self) -> str:
-        return str(self)
-
-    def trailing_metadata(self) -> None:
-        return None
 
 
 def _with_local(request: pb.StreamBatchesRequest, local: pb.Local) -> pb.StreamBatchesRequest:
