@@ -151,4 +151,4 @@ def _ids(voxels: NDArray[Any], name: str) -> NDArray[np.unsignedinteger[Any]]:
     low, high = int(voxels.min()), int(voxels.max())
     if low < 0 or high > _MAX_ID:
         raise VolumeError(f"{name}: ids run from {low} to {high}, allowed are 0 to {_MAX_ID}; renumber the classes")
-    return np.ascontiguousarray(voxels, np.uint8 if high <= 255 else np.uint16)
+    return np.array(voxels, np.uint8 if high <= 255 else np.uint16, order="C")  # a copy: nibabel may have mapped the file

@@ -1,0 +1,152 @@
+"""Distances between the surfaces of prediction and truth, exact and in mm.
+
+A voxel is on the surface of its class if one of its face neighbours (4 in a plane, 6 in a volume) is of another class, or if it lies on
+the border of the image; axes of length 1 have no neighbours and no border. The distance is that between voxel centres. MONAI and
+MedPy take the same voxels. SimpleITK's LabelContour leaves the border of the image out, and DeepMind's surface-distance puts the
+surface between the voxels and weights it by area.
+
+A face towards an ignored voxel is no surface: nobody knows what lies behind it.
+
+Nearest points come from a k-d tree over the other surface, not from a distance map over all voxels: both are exact, and a scan has a
+hundred times as many voxels as surface (tests/benchmarks/bench_metrics.py compares). What lies on both surfaces is not asked for: 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+from scipy.spatial import KDTree
+
+from augtrain.metrics.label_pair import Indices, LabelPair
+
+Distances = NDArray[np.float64]
+Places = NDArray[np.signedinteger[Any]]
+
+_ROUNDING = 1e-9  # relative; a distance of exactly the tolerance is within it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SurfaceDistances:
+    """Of one class, both ways, in mm.
+
+    Attributes:
+        to_truth: float64 (surface voxels of the prediction,).
+        to_prediction: float64 (surface voxels of the truth,). Neither is empty.
+    """
+
+    to_truth: Distances
+    to_prediction: Distances
+
+    def assd(self) -> float:
+        """Average symmetric surface distance: the mean over the voxels of both surfaces together."""
+        return float((self.to_truth.sum() + self.to_prediction.sum()) / (self.to_truth.size + self.to_prediction.size))
+
+    def rmsd(self) -> float:
+        """Root mean square over the voxels of both surfaces together."""
+        squares = np.square(self.to_truth).sum() + np.square(self.to_prediction).sum()
+        return float(np.sqrt(squares / (self.to_truth.size + self.to_prediction.size)))
+
+    def mssd(self) -> float:
+        """Maximum symmetric surface distance, the Hausdorff distance of the surfaces."""
+        return float(max(self.to_truth.max(), self.to_prediction.max()))
+
+    def hd95(self) -> float:
+        """The larger of the two directions' 95th percentiles, each interpolated linearly."""
+        return float(max(np.percentile(self.to_truth, 95), np.percentile(self.to_prediction, 95)))
+
+    def bf_score(self, tolerance_mm: float) -> float:
+        """Harmonic mean of the shares of either surface that lie within the tolerance of the other."""
+        reach = tolerance_mm * (1 + _ROUNDING)
+        precision, recall = float(np.mean(self.to_truth <= reach)), float(np.mean(self.to_prediction <= reach))
+        return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def surface_distances(pair: LabelPair, spacing_mm: tuple[float, ...]) -> dict[int, SurfaceDistances]:
+    """Distances by class number; classes without a surface in prediction or truth are left out, and the background is.
+
+    Args:
+        spacing_mm: of the pair's axes.
+    """
+    box = _box_of_classes(pair)
+    if box is None:
+        return {}
+    prediction, truth = _Surfaces(pair.prediction[box], pair.ignored), _Surfaces(pair.truth[box], pair.ignored)
+    found = {}
+    for number in range(1, len(pair.ids)):
+        ours, theirs = prediction.places_of(number), truth.places_of(number)
+        if ours.size and theirs.size:
+            found[number] = SurfaceDistances(
+                to_truth=_directed(ours, truth, number, theirs, spacing_mm),
+                to_prediction=_directed(theirs, prediction, number, ours, spacing_mm),
+            )
+    return found
+
+
+class _Surfaces:
+    """Surface voxels of every class of one label map, found in one pass."""
+
+    def __init__(self, labels: Indices, ignored: int) -> None:
+        self.shape = labels.shape
+        on_surface = _on_surface(labels, ignored)
+        self.places = np.flatnonzero(on_surface)
+        self.numbers = labels.ravel()[self.places]
+        # 0, the background's number, wherever there is no surface
+        self.number_at = np.where(on_surface, labels, 0).ravel()
+
+    def places_of(self, number: int) -> Places:
+        """Flat positions of a class's surface voxels, ascending."""
+        places: Places = self.places[self.numbers == number]
+        return places
+
+
+def _directed(start: Places, surfaces: _Surfaces, number: int, goal: Places, spacing_mm: tuple[float, ...]) -> Distances:
+    """Distance from each voxel of `start` to the nearest of `goal`, which are the surface voxels of class `number` in `surfaces`."""
+    distances = np.zeros(start.size)
+    apart = surfaces.number_at[start] != number
+    if apart.any():
+        tree = KDTree(_points(goal, surfaces.shape, spacing_mm), compact_nodes=False, balanced_tree=False)
+        distances[apart] = tree.query(_points(start[apart], surfaces.shape, spacing_mm), workers=-1)[0]
+    return distances
+
+
+def _points(places: Places, shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Distances:
+    return np.stack(np.unravel_index(places, shape), axis=-1).astype(np.float64) * spacing_mm
+
+
+def _on_surface(labels: Indices, ignored: int) -> NDArray[np.bool_]:
+    """Whether a voxel of a class has a face to another class, or to the outside of the array."""
+    surface = np.zeros(labels.shape, np.bool_)
+    known = labels != ignored
+    for axis in range(labels.ndim):
+        here, there = _shifted(axis, slice(1, None)), _shifted(axis, slice(None, -1))
+        face = labels[here] != labels[there]
+        face &= known[here]
+        face &= known[there]
+        surface[here] |= face
+        surface[there] |= face
+        surface[_shifted(axis, slice(None, 1))] = True
+        surface[_shifted(axis, slice(-1, None))] = True
+    surface &= labels != 0
+    surface &= known
+    return surface
+
+
+def _shifted(axis: int, part: slice) -> tuple[slice, ...]:
+    return (*[slice(None)] * axis, part)
+
+
+def _box_of_classes(pair: LabelPair) -> tuple[slice, ...] | None:
+    """The smallest box of all voxels that are not background, and one voxel around it where there is one.
+
+    With that margin, an outer plane of the box is either free of classes or the border of the image.
+    """
+    occupied = (pair.prediction != 0) | (pair.truth != 0)
+    boxes = find_objects(occupied.view(np.uint8), max_label=1)
+    if boxes[0] is None:
+        return None
+    box: tuple[Any, ...] = boxes[0]
+    return tuple(slice(max(0, part.start - 1), min(size, part.stop + 1)) for part, size in zip(box, occupied.shape, strict=True))
