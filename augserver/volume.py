@@ -22,6 +22,8 @@ class VolumeInfo:
         affine: float64 (4, 4), zyx voxel -> xyz LPS mm.
         has_label: whether a label volume (Z, Y, X) uint8 exists.
         class_voxels: label id -> number of voxels; empty without a label.
+        source_shape: (Z, Y, X) of the scan as its file has it, before it was turned, straightened or resampled.
+        source_affine: as `affine`, of that grid. Both None where nobody noted them: the volume is not from a scan.
     """
 
     id: str
@@ -31,6 +33,8 @@ class VolumeInfo:
     affine: NDArray[np.float64]
     has_label: bool
     class_voxels: Mapping[int, int] = field(default_factory=dict)
+    source_shape: tuple[int, int, int] | None = None
+    source_affine: NDArray[np.float64] | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -23,6 +23,7 @@ from augserver.ingest.sources import Source, source_digest
 from augserver.kernel.checks import MAX_VOXELS
 from augserver.store import DatasetWriter
 from augserver.store.content import check_finite
+from augserver.store.records import GRID_AFFINE, GRID_SHAPE
 from augserver.store.writer import MAX_CHANNELS
 from augserver.volume import VolumeInfo
 
@@ -98,13 +99,17 @@ def _read(
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, Affine, dict[str, Any]]:
     """Image (C, Z, Y, X), label (Z, Y, X) or None, their affine, and the provenance but for the digests."""
     try:
-        original = canonical_scan(source.read(config.modality))
+        scan = source.read(config.modality)
+        original = canonical_scan(scan)
         provenance = {
             "format": original.format,
             "source_shape": list(original.voxels.shape),
             "source_dtype": original.voxels.dtype.name,
             "source_spacing_mm": list(original.spacing_mm),
+            GRID_SHAPE: list(scan.grid),
+            GRID_AFFINE: scan.affine.tolist(),
         }
+        del scan
         grid, grid_affine = original.grid, original.affine
         image, affine, notes = _prepare(original, source, config)
         del original

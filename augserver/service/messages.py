@@ -38,6 +38,8 @@ def volume_message(info: VolumeInfo) -> pb.VolumeInfo:
         affine=np.asarray(info.affine, np.float64).ravel().tolist(),
         has_label=info.has_label,
         class_voxels=dict(info.class_voxels),
+        source_shape=info.source_shape or (),
+        source_affine=() if info.source_affine is None else np.asarray(info.source_affine, np.float64).ravel().tolist(),
     )
 
 

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from augserver.errors import GeometryError, StoreError
-from augserver.geometry import check_affine, check_spacing
+from augserver.geometry import Affine, check_affine, check_spacing
 from augserver.store import layout
 from augserver.volume import VolumeInfo
+
+# Keys of the provenance: the grid of the scan as its file has it.
+GRID_SHAPE = "source_grid"
+GRID_AFFINE = "source_affine"
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -41,6 +45,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 def info_of(volume_id: str, record: dict[str, Any]) -> VolumeInfo:
     """The record as the rest of the server knows it."""
     channels, depth, height, width = (int(size) for size in record["shape"])
+    source_shape, source_affine = _source_grid(record["provenance"])
     if min(channels, depth, height, width) < 1 or np.dtype(record["dtype"]).name not in ("int16", "float32"):
         raise ValueError(f"shape {record['shape']} or dtype {record['dtype']!r}")
     return VolumeInfo(
@@ -51,7 +56,19 @@ def info_of(volume_id: str, record: dict[str, Any]) -> VolumeInfo:
         affine=check_affine(record["affine"]),
         has_label=bool(record["has_label"]),
         class_voxels={int(key): int(count) for key, count in record["class_voxels"].items()},
+        source_shape=source_shape,
+        source_affine=source_affine,
     )
+
+
+def _source_grid(provenance: dict[str, Any]) -> tuple[tuple[int, int, int] | None, Affine | None]:
+    """Shape and affine of the scan as its file has it; None of datasets that were ingested before they were noted."""
+    if GRID_SHAPE not in provenance:
+        return None, None
+    z, y, x = (int(size) for size in provenance[GRID_SHAPE])
+    if min(z, y, x) < 1:
+        raise ValueError(f"{GRID_SHAPE} {provenance[GRID_SHAPE]}")
+    return (z, y, x), check_affine(provenance[GRID_AFFINE])
 
 
 def check_files(folder: Path, record: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ class VolumeInfo:
         affine: float64 (4, 4), zyx voxel -> xyz LPS mm.
         has_label: whether there is a label volume (Z, Y, X) uint8.
         class_voxels: label id -> voxels; empty without a label.
+        source_shape: (Z, Y, X) of the scan as its file has it, before it was turned, straightened and resampled.
+        source_affine: as `affine`, of that grid. Both None where the server does not know them.
     """
 
     id: str
@@ -34,6 +36,8 @@ class VolumeInfo:
     affine: NDArray[np.float64]
     has_label: bool
     class_voxels: dict[int, int]
+    source_shape: tuple[int, int, int] | None = None
+    source_affine: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,6 +120,9 @@ def info_from_proto(message: pb.VolumeInfo) -> VolumeInfo:
             f"volume {message.id!r} came with {lengths} numbers of shape, spacing and affine, dtype {message.dtype!r};"
             " due are (4, 3, 16) and int16 or float32"
         )
+    source = (len(message.source_shape), len(message.source_affine))
+    if source not in ((0, 0), (3, 16)):
+        raise WireError(f"volume {message.id!r} came with {source} numbers of source_shape and source_affine; due are none, or (3, 16)")
     channels, z, y, x = message.shape
     sz, sy, sx = message.spacing_mm
     return VolumeInfo(
@@ -126,4 +133,6 @@ def info_from_proto(message: pb.VolumeInfo) -> VolumeInfo:
         affine=np.array(message.affine, np.float64).reshape(4, 4),
         has_label=message.has_label,
         class_voxels=dict(message.class_voxels),
+        source_shape=(message.source_shape[0], message.source_shape[1], message.source_shape[2]) if message.source_shape else None,
+        source_affine=np.array(message.source_affine, np.float64).reshape(4, 4) if message.source_affine else None,
     )

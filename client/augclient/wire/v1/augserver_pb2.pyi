@@ -78,7 +78,7 @@ class Quarantined(_message.Message):
     def __init__(self, id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class VolumeInfo(_message.Message):
-    __slots__ = ("id", "shape", "dtype", "spacing_mm", "affine", "has_label", "class_voxels")
+    __slots__ = ("id", "shape", "dtype", "spacing_mm", "affine", "has_label", "class_voxels", "source_shape", "source_affine")
     class ClassVoxelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,8 @@ class VolumeInfo(_message.Message):
     AFFINE_FIELD_NUMBER: _ClassVar[int]
     HAS_LABEL_FIELD_NUMBER: _ClassVar[int]
     CLASS_VOXELS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_AFFINE_FIELD_NUMBER: _ClassVar[int]
     id: str
     shape: _containers.RepeatedScalarFieldContainer[int]
     dtype: str
@@ -100,7 +102,9 @@ class VolumeInfo(_message.Message):
     affine: _containers.RepeatedScalarFieldContainer[float]
     has_label: bool
     class_voxels: _containers.ScalarMap[int, int]
-    def __init__(self, id: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., affine: _Optional[_Iterable[float]] = ..., has_label: bool = ..., class_voxels: _Optional[_Mapping[int, int]] = ...) -> None: ...
+    source_shape: _containers.RepeatedScalarFieldContainer[int]
+    source_affine: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, id: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., affine: _Optional[_Iterable[float]] = ..., has_label: bool = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., source_shape: _Optional[_Iterable[int]] = ..., source_affine: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class GetVolumeRequest(_message.Message):
     __slots__ = ("id", "part_bytes")
