@@ -5,6 +5,7 @@ Every default carries its reason. There is no global instance and no environment
     [kernel]  KernelConfig      [cache]   CacheConfig      [streams] StreamConfig
     [limits]  LimitConfig       [listen]  ListenConfig          [cuda]    CudaConfig
     [warp]    WarpConfig        [local]   LocalConfig           [quarantine] QuarantineConfig
+    [security] SecurityConfig   [page]    PageConfig
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class StreamConfig:
     """Batches between the kernel and the clients."""
 
     max_streams: int = 32  # each holds one thread and look_ahead + 1 slots while it lives
+    max_peer_streams: int = 0  # of one token, or of one host without tokens; 0: no bound but max_streams, as one host is often all there is
+    idle_s: float = 900.0  # a client that takes nothing for so long loses its stream and resumes by number: longer than a validation takes
     look_ahead: int = 0  # batches made before the client asks; 0: as many as workers, so that one stream alone keeps all of them busy
     workers: int = 0  # batches made at once; 0: what keeps the backend busy and one that waits for a decode: CPU 2, GPU cuda.slots + 1
     max_stream_bytes: int = 3 * GIB  # the slots of one stream: three of the largest batch that limits.max_batch_bytes allows
@@ -106,6 +109,8 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         _require(1 <= self.max_streams <= 1024, "streams.max_streams", self.max_streams, "1 to 1024")
+        _require(0 <= self.max_peer_streams <= 1024, "streams.max_peer_streams", self.max_peer_streams, "0 to 1024")
+        _require(0.1 <= self.idle_s <= 86400.0, "streams.idle_s", self.idle_s, "0.1 to 86400 seconds")
         _require(0 <= self.look_ahead <= 64, "streams.look_ahead", self.look_ahead, "0 to 64")
         _require(0 <= self.workers <= 64, "streams.workers", self.workers, "0 to 64")
         for name in ("max_stream_bytes", "max_slot_bytes"):
@@ -190,7 +195,7 @@ class ListenConfig:
     """Where the server listens and when it gives up on a peer."""
 
     address: str = "127.0.0.1:50051"  # loopback: nothing is open until someone opens it
-    insecure: bool = False  # whether an address that others can reach may be bound without TLS
+    insecure: bool = False  # whether an address that others can reach may be bound without TLS and without asking who calls
     peers: str = ""  # further servers of this dataset that clients are told of: "host:port,..."; ":port" is on the host they asked
     keepalive_s: float = 10.0  # silence after which a client is pinged
     keepalive_timeout_s: float = 5.0  # no answer to the ping in this time: the client is dead and its streams are freed
@@ -206,6 +211,50 @@ class ListenConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityConfig:
+    """Who may call, and how that is kept from others' eyes. All are paths; empty: not asked for."""
+
+    tls_cert: str = ""  # PEM chain of the server; read again when it changes
+    tls_key: str = ""  # its key, not encrypted
+    tls_client_ca: str = ""  # PEM of the authority whose certificates clients must show (mTLS)
+    token_file: str = ""  # TOML of tokens and their rights: service/tokens.py; read again when it changes
+
+    def __post_init__(self) -> None:
+        _require(bool(self.tls_cert) == bool(self.tls_key), "security.tls_key", self.tls_key, "given with security.tls_cert, or not at all")
+        _require(
+            bool(self.tls_cert) or not self.tls_client_ca,
+            "security.tls_client_ca",
+            self.tls_client_ca,
+            "left out without security.tls_cert: certificates of clients need TLS",
+        )
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the server speaks TLS."""
+        return bool(self.tls_cert)
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether a caller has to show a token or a certificate."""
+        return bool(self.token_file or self.tls_client_ca)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageConfig:
+    """The page for a browser. It draws on a thread of low priority with memory of its own, beside the streams."""
+
+    address: str = ""  # HOST:PORT to serve it on; "": no page
+    cache_bytes: int = 512 * MIB  # decoded volumes that someone looks at, a dozen CTs at 3 mm; one volume at least
+    max_patch_voxels: int = 200**3  # of a patch in the studio: 40 MB on its way to the browser, 30 ms in the kernel
+    max_waiting: int = 16  # pictures that wait to be drawn: two seconds of work; a page itself asks for one at a time
+
+    def __post_init__(self) -> None:
+        _require(self.cache_bytes >= MIB, "page.cache_bytes", self.cache_bytes, f"at least {MIB} bytes")
+        _require(1 <= self.max_patch_voxels <= 512**3, "page.max_patch_voxels", self.max_patch_voxels, f"1 to {512**3}")
+        _require(1 <= self.max_waiting <= 1024, "page.max_waiting", self.max_waiting, "1 to 1024")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """All settings of a server."""
 
@@ -218,6 +267,8 @@ class ServerConfig:
     cuda: CudaConfig = field(default_factory=CudaConfig)
     warp: WarpConfig = field(default_factory=WarpConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
+    page: PageConfig = field(default_factory=PageConfig)
 
 
 _SECTIONS: Mapping[str, Any] = {
@@ -230,6 +281,8 @@ _SECTIONS: Mapping[str, Any] = {
     "cuda": CudaConfig,
     "warp": WarpConfig,
     "local": LocalConfig,
+    "security": SecurityConfig,
+    "page": PageConfig,
 }
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 

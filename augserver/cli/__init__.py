@@ -18,8 +18,10 @@ _COMMANDS = {
     "info": "What a dataset holds.",
     "ingest": "Read scans into a dataset.",
     "label": "Label lungs and bones in a dataset, without annotators.",
+    "preview": "Draw what a recipe does to a patch.",
     "ray": "Serve a dataset from several servers on a Ray cluster.",
     "serve": "Serve augmented batches of a dataset.",
+    "token": "Make a token for a caller.",
 }
 
 

@@ -81,7 +81,7 @@ def supervise_devices(arguments: Sequence[str], devices: Sequence[Device], confi
         ConfigError, StateError: an address that is not allowed or taken. UnavailableError: a worker cannot be kept alive.
     """
     address = parse_address(config.listen.address)
-    require_closed(address, insecure=config.listen.insecure)
+    require_closed(address, config.security, insecure=config.listen.insecure)
     cache_bytes = (config.cache.max_bytes or read_available_bytes() // 2) // len(devices)
     with ExitStack() as stack:
         ports = [stack.enter_context(HeldPort(_nth(address, k))) for k in range(len(devices))]
@@ -99,6 +99,8 @@ def supervise_devices(arguments: Sequence[str], devices: Sequence[Device], confi
             fixed = ["--address", str(ports[k].address), "--peers", peers, "--cache-bytes", str(cache_bytes), *devices[k].options]
             command = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve", *arguments, *fixed]
             command += ["--supervisor", str(os.getpid())]
+            if config.page.address:
+                command += ["--http", str(_nth(parse_address(config.page.address), k))]
             return WorkerSpec(devices[k].name, lambda _: command)
 
         supervisor = Supervisor(

@@ -10,7 +10,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from augserver.cli.stop_signals import StopSignals
     from augserver.config import ServerConfig
     from augserver.errors import UnavailableError
+    from augserver.kernel import Backend
     from augserver.service.server import Server
+    from augserver.store import Dataset
 
 
 @click.command()
@@ -32,7 +35,12 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU backend.  [default: one per core]")
 @click.option("--isa", help="Force an instruction set, such as x86-64-v2: same bits, other speed.", hidden=True)
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="TOML file with any of the settings; options win over it.")
-@click.option("--insecure", is_flag=True, default=None, help="Allow an address that other machines can reach, unencrypted.")
+@click.option("--tls-cert", type=click.Path(), help="PEM certificate chain: speak TLS. Needs --tls-key.")
+@click.option("--tls-key", type=click.Path(), help="PEM key of the certificate.")
+@click.option("--tls-client-ca", type=click.Path(), help="PEM authority whose certificates clients must show (mTLS).")
+@click.option("--token-file", type=click.Path(), help="TOML of the tokens that may call, and their rights; `augserver token` makes one.")
+@click.option("--insecure", is_flag=True, default=None, help="Allow an address that others can reach without TLS or without asking who.")
+@click.option("--http", help="HOST:PORT of a page for the browser: rates, volumes, a recipe studio. Needs augserver[web].")
 @click.option("--devices", help="One process for each device, behind one address: cuda:0,cuda:1 or cpu:2.")
 @click.option("--cuda-devices", help="GPU of a worker.", hidden=True)
 @click.option("--cache-bytes", type=int, help="Memory of a worker for volumes.", hidden=True)
@@ -45,7 +53,12 @@ def serve(
     threads: int | None,
     isa: str | None,
     config_path: Path | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_client_ca: str | None,
+    token_file: str | None,
     insecure: bool | None,
+    http: str | None,
     devices: str | None,
     cuda_devices: str | None,
     cache_bytes: int | None,
@@ -58,6 +71,11 @@ def serve(
     Where a GPU may compute, this process supervises the one that serves and starts it again, on the same port, when it loses the device.
     With --devices every device has such a process; a client connects to the one address and streams from all of them.
     """
+    traced = False
+    if tls_cert or config_path:  # which may ask for TLS
+        from augserver.cli.grpc_log import ask_for_handshakes
+
+        traced = ask_for_handshakes()
     from augserver.cli.stop_signals import StopSignals
     from augserver.config import ServerConfig, load_config
 
@@ -68,14 +86,29 @@ def serve(
         listen=dataclasses.replace(config.listen, **_given(address=address, insecure=insecure, peers=peers)),
         cuda=dataclasses.replace(config.cuda, **_given(devices=cuda_devices)),
         cache=dataclasses.replace(config.cache, **_given(max_bytes=cache_bytes)),
+        page=dataclasses.replace(config.page, **_given(address=http)),
+        security=dataclasses.replace(
+            config.security, **_given(tls_cert=tls_cert, tls_key=tls_key, tls_client_ca=tls_client_ca, token_file=token_file)
+        ),
     )
+    if config.page.address and supervisor is None:
+        from augserver.web.page import check_page
+
+        check_page(config)
     if devices is not None:
         return _serve_devices(dataset, devices, backend, config, {"--isa": isa, "--config": config_path})
     if supervisor is None and config.kernel.backend != "cpu" and _may_use_cuda():
-        return _supervise(_arguments(dataset, config, {"--threads": threads, "--isa": isa, "--config": config_path}), config)
+        options = {"--threads": threads, "--isa": isa, "--config": config_path, "--http": config.page.address or None}
+        return _supervise(_arguments(dataset, config, options), config)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
     logging.getLogger("augserver").setLevel(logging.INFO)  # says why "auto" took which backend
-    with StopSignals() as signals:
+    with ExitStack() as stack:
+        if traced:
+            from augserver.cli.grpc_log import refusals_logged
+            from augserver.service.access import Refusals
+
+            stack.enter_context(refusals_logged(Refusals()))
+        signals = stack.enter_context(StopSignals())
         if supervisor is not None:
             from augserver.cli.supervisor import end_with_supervisor
 
@@ -91,6 +124,14 @@ def _given(**options: Any) -> dict[str, Any]:
 def _arguments(dataset: Path, config: ServerConfig, options: Mapping[str, Any]) -> list[str]:
     """What a worker is told as this process was told it."""
     given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
+    security = config.security
+    paths = {
+        "--tls-cert": security.tls_cert,
+        "--tls-key": security.tls_key,
+        "--tls-client-ca": security.tls_client_ca,
+        "--token-file": security.token_file,
+    }
+    given += [part for option, path in paths.items() if path for part in (option, path)]
     return [str(dataset), *given, *(["--insecure"] if config.listen.insecure else [])]
 
 
@@ -124,7 +165,7 @@ def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
     from augserver.service.address import parse_address, require_closed
 
     address = parse_address(config.listen.address)
-    require_closed(address, insecure=config.listen.insecure)
+    require_closed(address, config.security, insecure=config.listen.insecure)
     with HeldPort(address) as port, StopSignals() as signals:
 
         def command(ready_line: str) -> list[str]:
@@ -168,14 +209,28 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
         say(f"backend: {backend.description}")
         device = ", ".join(backend.description.split(", ")[:2])  # "cpu, 2 threads": without the instruction set
         count = len(dataset.volumes)
-        click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
-        signals.wait()
-        forced = _drain(server, config.listen.drain_s, signals)
+        with _open_page(server, dataset, backend, config):
+            click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
+            signals.wait()
+            forced = _drain(server, config.listen.drain_s, signals)
     finally:
         server.stop()
     if losses:
         return losses[0]
     return 128 + forced if forced else 0
+
+
+@contextmanager
+def _open_page(server: Server, dataset: Dataset, backend: Backend, config: ServerConfig) -> Iterator[None]:
+    """Serve the page, where one is asked for, while the block runs."""
+    if not config.page.address:
+        yield
+        return
+    from augserver.web.page import Page
+
+    with Page(server, dataset, backend, config) as page:
+        say(f"page: {page.url}")
+        yield
 
 
 def _end_lost(error: UnavailableError, losses: list[int]) -> None:

@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 
+from augserver.config import SecurityConfig
 from augserver.errors import ConfigError, StateError
 
 
@@ -52,17 +53,19 @@ def parse_address(text: str) -> Address:
     return Address(bare, int(port))
 
 
-def require_closed(address: Address, *, insecure: bool) -> None:
-    """Refuse an address that others can reach, unless told to.
+def require_closed(address: Address, security: SecurityConfig, *, insecure: bool) -> None:
+    """Refuse an address that others can reach, unless it is encrypted and asks who calls, or its user insists.
 
     Raises:
-        ConfigError: not loopback and not `insecure`.
+        ConfigError: open to others, and not `insecure`.
     """
-    if not address.is_loopback and not insecure:
-        raise ConfigError(
-            f"address {address} can be reached from other machines, and this server speaks without encryption or tokens: anyone there "
-            "could read the scans; listen on 127.0.0.1 (and use a tunnel), or say --insecure on a network you trust"
-        )
+    if address.is_loopback or insecure or (security.encrypted and security.asks_who):
+        return
+    risk = "to whoever asks" if security.encrypted else "without encryption, so that anyone on the way could read the scans"
+    raise ConfigError(
+        f"address {address} can be reached from other machines, and this server would speak {risk}; listen on 127.0.0.1 (and use a "
+        "tunnel), give --tls-cert and --tls-key together with --token-file or --tls-client-ca, or say --insecure on a network you trust"
+    )
 
 
 def require_free(address: Address) -> None:

@@ -7,7 +7,8 @@ message at a time from a handler, so a client that does not read stops its own h
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,12 +22,16 @@ from augserver.errors import BudgetError, UnavailableError
 from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.scheduler import Batch, BatchStream, Scheduler, StreamSpec
 from augserver.pipeline.volume_cache import VolumeCache
+from augserver.service.access import Access
 from augserver.service.faults import Faults
+from augserver.service.idle_watch import IdleWatch
 from augserver.service.local_delivery import LocalDelivery
 from augserver.service.messages import dataset_message, header_message, volume_message
 from augserver.service.requests import BatchRequest, RequestReader
 from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
+from augserver.transport import LocalPeer
+from augserver.volume import VolumeInfo
 
 
 class AugService:
@@ -40,6 +45,7 @@ class AugService:
         scheduler: Scheduler,
         warps: WarpCalls,
         local: LocalDelivery,
+        access: Access,
         config: ServerConfig,
         *,
         samplers: Sequence[str],
@@ -49,7 +55,10 @@ class AugService:
         self._quarantine = quarantine
         self._scheduler = scheduler
         self.warps = warps
+        self._access = access
+        self._idle = IdleWatch(config.streams.idle_s)
         self._max_streams = config.streams.max_streams
+        self._max_peer_streams = config.streams.max_peer_streams
         self._reader = RequestReader(dataset, config.limits, samplers)
         self._faults = Faults(dataset.path)
         self._local = local
@@ -57,13 +66,13 @@ class AugService:
         self._description.peers.extend(config.listen.peers.split(",") if config.listen.peers else ())
         self._description.local_socket = local.path
         self._calls = threading.Condition()
-        self._streams = 0
+        self._streams: Counter[str] = Counter()  # of each peer
         self._running = 0
         self._draining = False
 
     def get_dataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.Dataset:
         """GetDataset."""
-        with self._faults.mapped(context), self._call(stream=False):
+        with self._faults.mapped(context), self._call(context, stream=False):
             answer = pb.Dataset()
             answer.CopyFrom(self._description)
             for id_, error in self._quarantine.errors().items():
@@ -72,39 +81,22 @@ class AugService:
 
     def get_volume(self, request: pb.GetVolumeRequest, context: Any) -> Iterator[bytes]:
         """GetVolume: the volume as ingested, in parts."""
-        with self._faults.mapped(context), self._call(stream=True):
-            info, part_bytes = self._reader.read_volume(request)
-            header: bytes | None = volume_message(info).SerializeToString()
-            label_bytes = int(np.prod(info.shape[1:])) if info.has_label else 0
-            for stretch in split_payload(info.size_bytes - label_bytes, label_bytes, part_bytes):
-                # Leased for one part at a time: a client that stops reading pins no memory.
-                with self._cache.lease(info.id) as volume:
-                    [part] = encode_payload(0, header, _bytes_of(volume.image), _bytes_of(volume.label), iter([stretch]))
-                header = None
-                yield part
-                if not stretch.last:
-                    self._check_draining()
+        with self._faults.mapped(context), self._call(context, stream=True):
+            yield from self._idle.watched(self._volume_parts(*self._reader.read_volume(request)), context)
 
     def stream_batches(self, request: pb.StreamBatchesRequest, context: Any) -> Iterator[bytes]:
         """StreamBatches: batches in order, each in parts or by sample."""
-        with self._faults.mapped(context), self._call(stream=True):
+        with self._faults.mapped(context), self._call(context, stream=True):
             checked = self._reader.read_stream(request)
             peer = self._local.find_peer(request)
             with self._open(checked.spec, context, leases=request.local.leases) as stream:
                 if peer is not None:
                     self._local.hand_over(peer, stream)
-                while (batch := stream.next_batch()) is not None:
-                    if peer is not None:
-                        yield self._local.refer(peer, batch, self._header(batch))
-                    else:
-                        with batch:
-                            yield from self._encode(checked, batch)
-                    if batch.step + 1 < checked.spec.stop:
-                        self._check_draining()
+                yield from self._idle.watched(self._batches(checked, stream, peer), context)
 
     def get_sample(self, request: pb.GetSampleRequest, context: Any) -> bytes:
         """GetSample: one sample, one message."""
-        with self._faults.mapped(context), self._call(stream=False):
+        with self._faults.mapped(context), self._call(context, stream=False):
             checked = self._reader.read_sample(request)
             with self._open(checked.spec, context) as stream:
                 while (batch := stream.next_batch()) is not None:
@@ -114,8 +106,8 @@ class AugService:
 
     def warp(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
         """Warp: the caller's volumes in, results out, in order."""
-        with self._faults.mapped(context), self._call(stream=True):
-            yield from self.warps.serve(messages, context)
+        with self._faults.mapped(context), self._call(context, stream=True):
+            yield from self._idle.watched(self.warps.serve(messages, context), context)
 
     def drain(self) -> None:
         """Refuse new calls from now on and end each running stream after the batch, or the items, that it is sending."""
@@ -132,27 +124,39 @@ class AugService:
     def streams(self) -> int:
         """Streams that are open now."""
         with self._calls:
-            return self._streams
+            return self._streams.total()
 
     @contextmanager
-    def _call(self, *, stream: bool) -> Iterator[None]:
-        """Count a call while it runs; refuse it while draining or, for a stream, beyond the budget."""
+    def _call(self, context: Any, *, stream: bool) -> Iterator[None]:
+        """Count a call while it runs; refuse it while draining or, for a stream, beyond a budget."""
+        peer = self._access.peer(context)
         with self._calls:
             self._check_draining()
-            if stream and self._streams >= self._max_streams:
-                raise BudgetError(
-                    f"{self._streams} streams are open, the budget is streams.max_streams = {self._max_streams}; "
-                    "close a stream, connect to another server, or raise the budget"
-                )
+            if stream:
+                self._check_streams(peer)
+                self._streams[peer] += 1
             self._running += 1
-            self._streams += stream
         try:
             yield
         finally:
             with self._calls:
                 self._running -= 1
-                self._streams -= stream
+                if stream:
+                    self._streams[peer] -= 1
+                    self._streams += Counter()  # forgets peers that have none
                 self._calls.notify_all()
+
+    def _check_streams(self, peer: str) -> None:
+        if (everybody := self._streams.total()) >= self._max_streams:
+            raise BudgetError(
+                f"{everybody} streams are open, the budget is streams.max_streams = {self._max_streams}; "
+                "close a stream, connect to another server, or raise the budget"
+            )
+        if self._max_peer_streams and (own := self._streams[peer]) >= self._max_peer_streams:
+            raise BudgetError(
+                f"{own} streams of yours ({peer}) are open, the budget is streams.max_peer_streams = {self._max_peer_streams}; "
+                "close one of them, or have the budget raised"
+            )
 
     def _check_draining(self) -> None:
         if self._draining:
@@ -166,6 +170,28 @@ class AugService:
             if not context.add_callback(stream.close):
                 raise UnavailableError("the call ended before its first batch")
             yield stream
+
+    def _volume_parts(self, info: VolumeInfo, part_bytes: int) -> Generator[bytes, None, None]:
+        header: bytes | None = volume_message(info).SerializeToString()
+        label_bytes = int(np.prod(info.shape[1:])) if info.has_label else 0
+        for stretch in split_payload(info.size_bytes - label_bytes, label_bytes, part_bytes):
+            # Leased for one part at a time: a client that stops reading pins no memory.
+            with self._cache.lease(info.id) as volume:
+                [part] = encode_payload(0, header, _bytes_of(volume.image), _bytes_of(volume.label), iter([stretch]))
+            header = None
+            yield part
+            if not stretch.last:
+                self._check_draining()
+
+    def _batches(self, checked: BatchRequest, stream: BatchStream, peer: LocalPeer | None) -> Generator[bytes, None, None]:
+        while (batch := stream.next_batch()) is not None:
+            if peer is not None:
+                yield self._local.refer(peer, batch, self._header(batch))
+            else:
+                with batch:
+                    yield from self._encode(checked, batch)
+            if batch.step + 1 < checked.spec.stop:
+                self._check_draining()
 
     def _encode(self, request: BatchRequest, batch: Batch) -> Iterator[bytes]:
         header = self._header(batch).SerializeToString()

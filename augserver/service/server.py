@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -25,9 +26,12 @@ from augserver.pipeline.host_memory import read_available_bytes
 from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.scheduler import Scheduler
 from augserver.pipeline.volume_cache import VolumeCache
+from augserver.service.access import Access, AccessInterceptor
 from augserver.service.address import Address, parse_address, require_closed, require_free
 from augserver.service.aug_service import AugService
 from augserver.service.local_delivery import LocalDelivery, open_local_delivery
+from augserver.service.tls import open_credentials
+from augserver.service.tokens import TokenFile
 from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
 
@@ -43,14 +47,17 @@ class Server:
         backend: closed by `stop`.
         config: all settings.
     Raises:
-        ConfigError: an address that is none, or an open one without `listen.insecure`.
+        ConfigError: an address that is none, or an open one without `listen.insecure`; a certificate or token file that cannot be used.
+        NotFoundError: a certificate or token file that is not there.
         StateError: the address is taken, or the dataset has no volumes.
         BudgetError: a volume is larger than the cache.
     """
 
     def __init__(self, dataset: Dataset, backend: Backend, config: ServerConfig) -> None:
         address = parse_address(config.listen.address)
-        require_closed(address, insecure=config.listen.insecure)
+        require_closed(address, config.security, insecure=config.listen.insecure)
+        credentials = open_credentials(config.security)
+        access = Access(TokenFile(Path(config.security.token_file)) if config.security.token_file else None)
         require_free(address)
         if not dataset.volumes:
             raise StateError(f"dataset {dataset.path} holds no volumes; add some with `augserver ingest SRC --out {dataset.path.name}`")
@@ -78,12 +85,13 @@ class Server:
                 self.scheduler,
                 WarpCalls(backend, config),
                 self._local,
+                access,
                 config,
                 samplers=backend.samplers,
             )
             self._health = health.HealthServicer()
-            self._grpc = self._make_grpc(config)
-            self.port = _bind(self._grpc, address)
+            self._grpc = self._make_grpc(config, access)
+            self.port = _bind(self._grpc, address, credentials)
         except BaseException:
             self._local.close()
             self.scheduler.close()
@@ -111,7 +119,7 @@ class Server:
         self._local.close()  # clients see the end of their call before that of their socket
         self._backend.close()
 
-    def _make_grpc(self, config: ServerConfig) -> Any:
+    def _make_grpc(self, config: ServerConfig, access: Access) -> Any:
         threads = config.streams.max_streams + _SPARE_THREADS
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
         timeout_ms = round(config.listen.keepalive_timeout_s * 1000)
@@ -124,7 +132,8 @@ class Server:
             "grpc.http2.ping_timeout_ms": timeout_ms,  # or a ping is waited for as long as server_options() says
         }
         # Beyond one call per thread gRPC answers RESOURCE_EXHAUSTED instead of queueing without bound.
-        server = grpc.server(self._pool, options=list(options.items()), maximum_concurrent_rpcs=threads)
+        interceptors = (AccessInterceptor(access),)
+        server = grpc.server(self._pool, options=list(options.items()), maximum_concurrent_rpcs=threads, interceptors=interceptors)
         service = self.service
         handler = service_handler(
             get_dataset=service.get_dataset,
@@ -139,9 +148,9 @@ class Server:
         return server
 
 
-def _bind(server: Any, address: Address) -> int:
+def _bind(server: Any, address: Address, credentials: Any | None) -> int:
     try:
-        port = server.add_insecure_port(str(address))
+        port = server.add_insecure_port(str(address)) if credentials is None else server.add_secure_port(str(address), credentials)
     except RuntimeError as error:
         raise StateError(f"cannot listen on {address}: {error}; pick another address, or use port 0") from error
     return int(port)

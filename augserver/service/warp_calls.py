@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ class WarpCalls:
         self._open: set[_WarpCall] = set()
         self._draining = False
 
-    def serve(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
+    def serve(self, messages: Iterator[bytes], context: Any) -> Generator[bytes, None, None]:
         """Answer one call.
 
         Args:

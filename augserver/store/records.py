@@ -72,13 +72,20 @@ def _source_grid(provenance: dict[str, Any]) -> tuple[tuple[int, int, int] | Non
 
 
 def check_files(folder: Path, record: dict[str, Any]) -> None:
-    """Compare the size of every voxel file with the record; costs one stat per file.
+    """Compare the size of every voxel file with the record, and where it lies; costs one stat and one realpath (10 us) per file.
 
     Raises:
-        StoreError: a file is missing or of another size.
+        StoreError: a file is missing, of another size, or outside the dataset by way of a link: a dataset that somebody else made must
+            not have the server read what that person cannot.
     """
+    root = folder.parent.resolve()
     for name, size in record["file_bytes"].items():
         file = folder / name
+        if not file.resolve().is_relative_to(root):
+            raise StoreError(
+                f"volume {folder.name!r} of {folder.parent}: {name} is a link out of the dataset, which is not followed; "
+                "copy the file there, or link the whole dataset instead"
+            )
         got = file.stat().st_size if file.is_file() else None
         if got != size:
             state = "is missing" if got is None else f"has {got} bytes"

@@ -12,7 +12,8 @@
     |   +-- StoreError              FAILED_PRECONDITION  6    not a dataset, or one that is damaged
     |   +-- BackendError            FAILED_PRECONDITION  6    a backend that this machine cannot run
     +-- VolumeError                 DATA_LOSS            3    a scan or label file that cannot be trusted
-    +-- AuthError                   UNAUTHENTICATED      7
+    +-- AuthError                   UNAUTHENTICATED      7    no token, or one that the server does not know
+    |   +-- ForbiddenError          PERMISSION_DENIED    7    a token without the right that the call needs
     +-- UnavailableError            UNAVAILABLE          8    draining or unreachable: try again, or elsewhere
     +-- DeadlineError               DEADLINE_EXCEEDED    9    no answer in the time allowed
     +-- WireError                   INTERNAL             10   bytes from a peer that do not follow the contract
@@ -97,6 +98,12 @@ class AuthError(AugError):
 
     status = grpc.StatusCode.UNAUTHENTICATED
     exit_code = 7
+
+
+class ForbiddenError(AuthError):
+    """The server knows the caller, whose token lacks the right for this call."""
+
+    status = grpc.StatusCode.PERMISSION_DENIED
 
 
 class UnavailableError(AugError):

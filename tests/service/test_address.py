@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from augserver.config import SecurityConfig
 from augserver.errors import ConfigError, StateError
 from augserver.service.address import Address, parse_address, require_closed, require_free
 
@@ -36,14 +37,19 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"])
 def test_loopback_is_open_to_this_machine_alone(text: str) -> None:
-    require_closed(parse_address(text), insecure=False)
+    require_closed(parse_address(text), SecurityConfig(), insecure=False)
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0:1", "[::]:1", "192.168.0.7:1"])
 def test_an_open_address_needs_to_be_asked_for(text: str) -> None:
-    with pytest.raises(ConfigError, match="--insecure"):
-        require_closed(parse_address(text), insecure=False)
-    require_closed(parse_address(text), insecure=True)
+    address = parse_address(text)
+    with pytest.raises(ConfigError, match=r"without encryption.*--insecure"):
+        require_closed(address, SecurityConfig(token_file="tokens.toml"), insecure=False)
+    with pytest.raises(ConfigError, match=r"to whoever asks.*--token-file"):
+        require_closed(address, SecurityConfig(tls_cert="c", tls_key="k"), insecure=False)
+    require_closed(address, SecurityConfig(), insecure=True)
+    require_closed(address, SecurityConfig(tls_cert="c", tls_key="k", token_file="tokens.toml"), insecure=False)
+    require_closed(address, SecurityConfig(tls_cert="c", tls_key="k", tls_client_ca="ca"), insecure=False)
 
 
 def test_a_port_that_is_taken_is_refused_and_a_free_one_is_not() -> None:

@@ -144,3 +144,17 @@ def test_verify_checks_the_voxels_again_after_the_first_read(make_dataset: Calla
     (path / IMAGE).write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
     with pytest.raises(VolumeError, match="volume 'b'"):
         dataset.verify("b")
+
+
+def test_a_link_out_of_the_dataset_is_not_followed_and_one_to_the_dataset_is(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    path = make_dataset()
+    opened = Dataset.open(path)
+    (tmp_path / "linked.zarr").symlink_to(path)
+    assert Dataset.open(tmp_path / "linked.zarr").read("b").image.any()
+    outside = tmp_path / "outside"
+    (path / IMAGE).rename(outside)
+    (path / IMAGE).symlink_to(outside)
+    with pytest.raises(StoreError, match=r"volume 'b'.*link out of the dataset"):
+        Dataset.open(path)
+    with pytest.raises(VolumeError, match="link out of the dataset"):
+        opened.read("b")

@@ -25,7 +25,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[AugError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: errors.StateError,
     grpc.StatusCode.DATA_LOSS: errors.VolumeError,
     grpc.StatusCode.UNAUTHENTICATED: errors.AuthError,
-    grpc.StatusCode.PERMISSION_DENIED: errors.AuthError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.ForbiddenError,
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
 }
@@ -56,7 +56,7 @@ def error_from_rpc(error: grpc.RpcError, address: str) -> AugError:
     cls = _BY_STATUS.get(code, AugError)
     message = f"{address}: {error.details() or 'no details'} ({code.name})"
     if cls is errors.UnavailableError:
-        message += "; is `augserver serve` running there, and is the address right?"
+        message += "; is `augserver serve` running there, is the address right, and does it speak TLS (tls=)?"
     elif cls is errors.DeadlineError:
         message += "; something listens there but did not answer in timeout_s: is it `augserver serve`, and is it overloaded?"
     return cls(message)

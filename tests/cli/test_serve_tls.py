@@ -1,0 +1,105 @@
+"""`augserver serve` with TLS and tokens, as an operator meets it: what the log says of those who were refused."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import augclient
+import numpy as np
+import pytest
+import trustme
+from augclient.channel import TlsConfig
+from augclient.errors import AuthError, UnavailableError
+
+from augserver.store import DatasetWriter
+
+START = [sys.executable, "-P", "-c", "from augserver.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "toy.zarr"
+    with DatasetWriter(path, modality="mr") as writer:
+        writer.write("a", np.arange(1000, dtype=np.int16).reshape(1, 10, 10, 10), None, (1.0, 1.0, 1.0), np.eye(4)[[2, 1, 0, 3]], {})
+        writer.finish()
+    return path
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem; server, client and (of another authority) stranger: NAME.pem and NAME.key."""
+    folder = tmp_path_factory.mktemp("pem")
+    authority, other = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    for name, ca in (("server", authority), ("client", authority), ("stranger", other)):
+        issued = ca.issue_cert("127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
+        issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+    return folder
+
+
+@pytest.fixture
+def serve(dataset: Path) -> Iterator[Callable[..., tuple[str, Callable[[], str]]]]:
+    """serve(*options) -> its address, and a function that stops it and gives its stderr."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*options: str) -> tuple[str, Callable[[], str]]:
+            command = [*START, "serve", str(dataset), "--address", "127.0.0.1:0", "--backend", "cpu", *options]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], 60)[0]
+
+            def stop() -> str:
+                process.terminate()
+                errors = process.communicate(timeout=30)[1]
+                assert process.returncode == 0
+                return errors
+
+            return process.stdout.readline().split()[2], stop
+
+        yield begin
+
+
+def test_the_log_says_once_who_was_refused_and_why(serve: Callable[..., tuple[str, Callable[[], str]]], pem: Path, tmp_path: Path) -> None:
+    made = subprocess.run([*START, "token", "trainer"], capture_output=True, text=True, check=True)
+    (tmp_path / "tokens.toml").write_text(made.stdout)
+    tls = ("--tls-cert", str(pem / "server.pem"), "--tls-key", str(pem / "server.key"), "--tls-client-ca", str(pem / "ca.pem"))
+    address, stop = serve(*tls, "--token-file", str(tmp_path / "tokens.toml"))
+    trusted = TlsConfig(ca=pem / "ca.pem", cert=pem / "client.pem", key=pem / "client.key")
+    stranger = TlsConfig(ca=pem / "ca.pem", cert=pem / "stranger.pem", key=pem / "stranger.key")
+    for _ in range(2):
+        for refused in (None, TlsConfig(ca=pem / "ca.pem"), stranger):
+            with pytest.raises(UnavailableError):
+                augclient.connect(address, tls=refused, timeout_s=2)
+        with pytest.raises(AuthError):
+            augclient.connect(address, tls=trusted)
+    with augclient.connect(address, tls=trusted, token=made.stderr.split()[-1]) as server:
+        assert server.dataset().modality == "mr"
+    log = stop()
+    told = [line.split("refused ")[1] for line in log.splitlines() if "refused" in line]
+    assert [line.split(":")[0] for line in told] == ["127.0.0.1"] * 4
+    reasons = ["spoke plain text", "showed no certificate", "is not a valid one of this server's authority", "no token came with the call"]
+    for reason, line in zip(reasons, told, strict=True):
+        assert reason in line
+    assert "handshaker.cc" not in log  # gRPC's own trace stays inside
+    assert "backend: cpu" in log  # and what else goes to stderr does not
+
+
+def test_the_settings_may_stand_in_the_config_file(serve: Callable[..., tuple[str, Callable[[], str]]], pem: Path, tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text(f'[security]\ntls_cert = "{pem / "server.pem"}"\ntls_key = "{pem / "server.key"}"\n')
+    address, stop = serve("--config", str(config))
+    with augclient.connect(address, tls=TlsConfig(ca=pem / "ca.pem")) as server:
+        assert server.dataset().modality == "mr"
+    with pytest.raises(UnavailableError):
+        augclient.connect(address, timeout_s=2)
+    log = stop()
+    assert log.count("it spoke plain text") == 1
+    assert "handshaker.cc" not in log
