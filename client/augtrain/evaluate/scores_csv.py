@@ -1,0 +1,32 @@
+"""Scores as a CSV: one row per volume and class, for spreadsheets and statistics."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from augclient.errors import ConfigError
+
+from augtrain.evaluate.run import Evaluation
+from augtrain.metrics import CLASS_SCORES
+
+_COLUMNS = ("volume", "class_id", "class", "voxels_truth", "voxels_prediction", *CLASS_SCORES, "undefined")
+
+
+def write_csv(path: Path, evaluation: Evaluation) -> None:
+    """Write the scores of every volume and class; an undefined score is an empty cell, and the last column says why.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            for volume, report in evaluation.reports.items():
+                for class_id, scores in report.per_class.items():
+                    reasons = "; ".join(f"{score}: {reason}" for score, reason in scores.undefined.items())
+                    values = [getattr(scores, score) for score in CLASS_SCORES]
+                    writer.writerow([volume, class_id, scores.name, scores.counts.truth, scores.counts.prediction, *values, reasons])
+    except OSError as error:
+        raise ConfigError(f"--csv {path}: cannot be written: {error.strerror or error}") from error
