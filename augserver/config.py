@@ -5,7 +5,7 @@ Every default carries its reason. There is no global instance and no environment
     [kernel]  KernelConfig      [cache]   CacheConfig      [streams] StreamConfig
     [limits]  LimitConfig       [listen]  ListenConfig          [cuda]    CudaConfig
     [warp]    WarpConfig        [local]   LocalConfig           [quarantine] QuarantineConfig
-    [security] SecurityConfig   [page]    PageConfig
+    [security] SecurityConfig   [page]    PageConfig            [metrics] MetricsConfig
 """
 
 from __future__ import annotations
@@ -255,6 +255,17 @@ class PageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """What the server tells of itself: counters for Prometheus, and a verdict in the log."""
+
+    address: str = ""  # HOST:PORT of GET /metrics, without names of volumes or callers; "": none
+    verdict_s: float = 60.0  # between two lines "limited by: ..." in the log, while something streams
+
+    def __post_init__(self) -> None:
+        _require(1.0 <= self.verdict_s <= 86400.0, "metrics.verdict_s", self.verdict_s, "1 to 86400 seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """All settings of a server."""
 
@@ -268,6 +279,7 @@ class ServerConfig:
     warp: WarpConfig = field(default_factory=WarpConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     page: PageConfig = field(default_factory=PageConfig)
 
 
@@ -282,6 +294,7 @@ _SECTIONS: Mapping[str, Any] = {
     "warp": WarpConfig,
     "local": LocalConfig,
     "security": SecurityConfig,
+    "metrics": MetricsConfig,
     "page": PageConfig,
 }
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}

@@ -97,6 +97,8 @@ def supervise_devices(arguments: Sequence[str], devices: Sequence[Device], confi
         def spec(k: int) -> WorkerSpec:
             peers = ",".join(f":{port.address.port}" for port in ports if port is not ports[k])
             fixed = ["--address", str(ports[k].address), "--peers", peers, "--cache-bytes", str(cache_bytes), *devices[k].options]
+            if config.metrics.address:
+                fixed += ["--metrics-port", str(_nth(parse_address(config.metrics.address), k).port)]
             command = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve", *arguments, *fixed]
             command += ["--supervisor", str(os.getpid())]
             if config.page.address:

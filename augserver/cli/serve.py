@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import logging
 import os
 import re
 import signal
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
 @click.option("--token-file", type=click.Path(), help="TOML of the tokens that may call, and their rights; `augserver token` makes one.")
 @click.option("--insecure", is_flag=True, default=None, help="Allow an address that others can reach without TLS or without asking who.")
 @click.option("--http", help="HOST:PORT of a page for the browser: rates, volumes, a recipe studio. Needs augserver[web].")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Port of GET /metrics for Prometheus, on loopback; 0 picks one.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log, on stderr.")
 @click.option("--devices", help="One process for each device, behind one address: cuda:0,cuda:1 or cpu:2.")
 @click.option("--cuda-devices", help="GPU of a worker.", hidden=True)
 @click.option("--cache-bytes", type=int, help="Memory of a worker for volumes.", hidden=True)
@@ -59,6 +60,8 @@ def serve(
     token_file: str | None,
     insecure: bool | None,
     http: str | None,
+    metrics_port: int | None,
+    log_format: str,
     devices: str | None,
     cuda_devices: str | None,
     cache_bytes: int | None,
@@ -76,6 +79,7 @@ def serve(
         from augserver.cli.grpc_log import ask_for_handshakes
 
         traced = ask_for_handshakes()
+    from augserver.cli.logs import set_up_logs
     from augserver.cli.stop_signals import StopSignals
     from augserver.config import ServerConfig, load_config
 
@@ -91,17 +95,20 @@ def serve(
             config.security, **_given(tls_cert=tls_cert, tls_key=tls_key, tls_client_ca=tls_client_ca, token_file=token_file)
         ),
     )
+    if metrics_port is not None:
+        host = config.metrics.address.rpartition(":")[0] or "127.0.0.1"
+        config = dataclasses.replace(config, metrics=dataclasses.replace(config.metrics, address=f"{host}:{metrics_port}"))
     if config.page.address and supervisor is None:
         from augserver.web.page import check_page
 
         check_page(config)
+    set_up_logs(log_format)
+    given: dict[str, Any] = {"--isa": isa, "--config": config_path, "--log-format": log_format}
     if devices is not None:
-        return _serve_devices(dataset, devices, backend, config, {"--isa": isa, "--config": config_path})
+        return _serve_devices(dataset, devices, backend, config, given)
     if supervisor is None and config.kernel.backend != "cpu" and _may_use_cuda():
-        options = {"--threads": threads, "--isa": isa, "--config": config_path, "--http": config.page.address or None}
-        return _supervise(_arguments(dataset, config, options), config)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-    logging.getLogger("augserver").setLevel(logging.INFO)  # says why "auto" took which backend
+        given |= {"--threads": threads, "--http": config.page.address or None, "--metrics-port": metrics_port}
+        return _supervise(_arguments(dataset, config, given), config)
     with ExitStack() as stack:
         if traced:
             from augserver.cli.grpc_log import refusals_logged
@@ -207,6 +214,8 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
     try:
         server.start()
         say(f"backend: {backend.description}")
+        if server.metrics is not None:
+            say(f"metrics: http://{server.metrics.address}/metrics")
         device = ", ".join(backend.description.split(", ")[:2])  # "cpu, 2 threads": without the instruction set
         count = len(dataset.volumes)
         with _open_page(server, dataset, backend, config):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,25 @@ from augserver.errors import BackendError, UnavailableError
 from augserver.volume import Volume
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceStatistics:
+    """One device's queue and memory at this moment.
+
+    Attributes:
+        name: such as "cuda:0".
+        waiting, in_flight: batches before the device, and on it.
+        uploaded_bytes: of volumes since the start.
+        volume_bytes, max_volume_bytes: of volumes that stay on the device, textures with them.
+    """
+
+    name: str
+    waiting: int
+    in_flight: int
+    uploaded_bytes: int
+    volume_bytes: int
+    max_volume_bytes: int
 
 
 class Backend(Protocol):
@@ -70,6 +90,9 @@ class Backend(Protocol):
 
         The backend keeps the pages mapped, and pinned where it pins, until the array's last view is gone.
         """
+
+    def devices(self) -> tuple[DeviceStatistics, ...]:
+        """Each device with a queue and memory of its own; none for the CPU."""
 
     def close(self) -> None:
         """End the backend's threads and free its memory; no call may be running or follow."""

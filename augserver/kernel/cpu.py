@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
 from augserver.errors import BackendError
+from augserver.kernel.backend import DeviceStatistics
 from augserver.kernel.batch import PackedBatch, pack_batch
 from augserver.kernel.memory import allocate
 from augserver.volume import Volume
@@ -83,6 +84,10 @@ class CpuBackend:
     def share(self, pages: mmap.mmap) -> NDArray[np.uint8]:
         """See Backend.share."""
         return np.frombuffer(pages, np.uint8)
+
+    def devices(self) -> tuple[DeviceStatistics, ...]:
+        """See Backend.devices."""
+        return ()
 
     def close(self) -> None:
         """End the threads. No call may be running."""

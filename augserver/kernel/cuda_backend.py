@@ -21,6 +21,7 @@ from augserver.augment.sample import SampleParams
 from augserver.config import CudaConfig
 from augserver.errors import BackendError, RequestError, UnavailableError
 from augserver.kernel import fatbin
+from augserver.kernel.backend import DeviceStatistics
 from augserver.kernel.batch import SAMPLERS, PackedBatch, pack_batch
 from augserver.volume import Volume
 
@@ -138,6 +139,20 @@ class CudaBackend:
     def statistics(self) -> tuple[FifoStatistics, ...]:
         """Numbers of each device's queue at this moment."""
         return tuple(fifo.statistics() for fifo in self._fifos)
+
+    def devices(self) -> tuple[DeviceStatistics, ...]:
+        """See Backend.devices."""
+        return tuple(
+            DeviceStatistics(
+                name=fifo.name,
+                waiting=each.waiting,
+                in_flight=each.in_flight,
+                uploaded_bytes=each.direct_bytes + each.staged_bytes,
+                volume_bytes=each.volumes.used_bytes + each.textures.used_bytes,
+                max_volume_bytes=each.volumes.max_bytes + each.textures.max_bytes,
+            )
+            for fifo, each in zip(self._fifos, self.statistics(), strict=True)
+        )
 
     def close(self) -> None:
         """Finish what was submitted, end the threads, free the devices. May be called twice."""

@@ -16,6 +16,7 @@ from augserver.kernel import Backend
 from augserver.pipeline.batch_layout import Slot
 from augserver.pipeline.plan import Plan
 from augserver.pipeline.quarantine import Quarantine
+from augserver.pipeline.stage_clock import StageClock
 from augserver.pipeline.volume_cache import VolumeCache, VolumeLease
 
 # Most voxels of one kernel call (at least one sample): about 0.2 s on two cores, which is how long a cancelled stream may linger.
@@ -31,6 +32,7 @@ def compute_batch(
     quarantine: Quarantine,
     backend: Backend,
     cancelled: Callable[[], bool],
+    clock: StageClock,
 ) -> tuple[SampleParams, ...]:
     """Fill `slot` with the samples of `indices`; blocks.
 
@@ -43,6 +45,7 @@ def compute_batch(
         slot: its first len(indices) places are overwritten.
         quarantine: takes damaged volumes, and says which are.
         cancelled: asked between kernel calls; once it says True the rest is left undone.
+        clock: gets the time of the stages "plan" and "kernel".
     Returns:
         The parameters of each sample; fewer than `indices` only if cancelled.
     Raises:
@@ -60,12 +63,10 @@ def compute_batch(
         part = params[done:]
         if not part:
             return
-        backend.augment(
-            [held[each.volume].volume for each in part],
-            part,
-            slot.image[done : len(params)],
-            None if slot.label is None else slot.label[done : len(params)],
-        )
+        image = slot.image[done : len(params)]
+        label = None if slot.label is None else slot.label[done : len(params)]
+        with clock.timed("kernel", image.nbytes + (0 if label is None else label.nbytes)):
+            backend.augment([held[each.volume].volume for each in part], part, image, label)
         done = len(params)
         _release_all(held)
 
@@ -99,7 +100,8 @@ def compute_batch(
                 raise VolumeError(
                     "every volume of the dataset is damaged; restore it from a copy, or ingest again, and start the server again"
                 )
-            params.append(plan.params(index, held[volume_id].volume, replacement=None if volume_id == planned else volume_id))
+            with clock.timed("plan"):
+                params.append(plan.params(index, held[volume_id].volume, replacement=None if volume_id == planned else volume_id))
         if not cancelled():
             run_kernel()
     finally:

@@ -11,6 +11,7 @@ equally however large their look-ahead. A step that fails ends its stream, at th
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.plan import Plan
 from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.slot_ring import SlotRing
+from augserver.pipeline.stage_clock import StageClock
 from augserver.pipeline.volume_cache import VolumeCache
 
 
@@ -129,7 +131,10 @@ class BatchStream:
                     raise UnavailableError("the stream was closed before its end: its call was cancelled, or the server is stopping")
                 if self._jobs and self._jobs[0].done:
                     return self._deliver(self._jobs[0])
+                # Without a job in the making there was no slot to make it in: the client holds them all.
+                stage, began = "batch_wait" if self._jobs else "lease_wait", time.perf_counter()
                 self._ready.wait()
+                self._scheduler.clock.add(stage, time.perf_counter() - began)
             return None
 
     def close(self) -> None:
@@ -196,6 +201,7 @@ class BatchStream:
                 quarantine=quarantine,
                 backend=backend,
                 cancelled=lambda: self._closed,
+                clock=self._scheduler.clock,
             )
         except BaseException as error:
             # Whatever it is belongs to the consumer of this stream: raised there, it never ends a worker that others need.
@@ -210,15 +216,25 @@ class Scheduler:
         cache: gives volumes.
         quarantine: takes those that are damaged.
         slots: gives memory.
+        clock: gets the time of every stage.
         look_ahead: batches of one stream made before its client asks.
         workers: threads; each makes one batch at a time.
     """
 
     def __init__(
-        self, backend: Backend, cache: VolumeCache, quarantine: Quarantine, slots: SlotPool, *, look_ahead: int, workers: int
+        self,
+        backend: Backend,
+        cache: VolumeCache,
+        quarantine: Quarantine,
+        slots: SlotPool,
+        clock: StageClock,
+        *,
+        look_ahead: int,
+        workers: int,
     ) -> None:
         self.lock = threading.Lock()
         self.slots = slots
+        self.clock = clock
         self._backend = backend
         self._cache = cache
         self._quarantine = quarantine

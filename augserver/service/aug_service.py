@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from augclient.wire.v1 import augserver_pb2 as pb
 from numpy.typing import NDArray
 
 from augserver.config import ServerConfig
-from augserver.errors import BudgetError, UnavailableError
+from augserver.errors import AugError, BudgetError, UnavailableError
 from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.scheduler import Batch, BatchStream, Scheduler, StreamSpec
 from augserver.pipeline.volume_cache import VolumeCache
@@ -32,6 +33,15 @@ from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
 from augserver.transport import LocalPeer
 from augserver.volume import VolumeInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStatistics:
+    """Streams that are open, how many may be, and calls refused since the start for a budget or while draining."""
+
+    streams: int
+    max_streams: int
+    refused: int
 
 
 class AugService:
@@ -56,7 +66,8 @@ class AugService:
         self._scheduler = scheduler
         self.warps = warps
         self._access = access
-        self._idle = IdleWatch(config.streams.idle_s)
+        self._idle = IdleWatch(config.streams.idle_s, scheduler.clock)
+        self._clock = scheduler.clock
         self._max_streams = config.streams.max_streams
         self._max_peer_streams = config.streams.max_peer_streams
         self._reader = RequestReader(dataset, config.limits, samplers)
@@ -68,6 +79,7 @@ class AugService:
         self._calls = threading.Condition()
         self._streams: Counter[str] = Counter()  # of each peer
         self._running = 0
+        self._refused = 0
         self._draining = False
 
     def get_dataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.Dataset:
@@ -123,27 +135,34 @@ class AugService:
     @property
     def streams(self) -> int:
         """Streams that are open now."""
+        return self.statistics().streams
+
+    def statistics(self) -> CallStatistics:
+        """Counters at this moment."""
         with self._calls:
-            return self._streams.total()
+            return CallStatistics(streams=self._streams.total(), max_streams=self._max_streams, refused=self._refused)
 
     @contextmanager
     def _call(self, context: Any, *, stream: bool) -> Iterator[None]:
         """Count a call while it runs; refuse it while draining or, for a stream, beyond a budget."""
         peer = self._access.peer(context)
         with self._calls:
-            self._check_draining()
-            if stream:
-                self._check_streams(peer)
-                self._streams[peer] += 1
+            try:
+                self._check_draining()
+                if stream:
+                    self._check_streams(peer)
+            except AugError:
+                self._refused += 1
+                raise
+            self._streams[peer] += stream
             self._running += 1
         try:
             yield
         finally:
             with self._calls:
                 self._running -= 1
-                if stream:
-                    self._streams[peer] -= 1
-                    self._streams += Counter()  # forgets peers that have none
+                self._streams[peer] -= stream
+                self._streams += Counter()  # forgets peers that have none
                 self._calls.notify_all()
 
     def _check_streams(self, peer: str) -> None:
@@ -189,7 +208,7 @@ class AugService:
                 yield self._local.refer(peer, batch, self._header(batch))
             else:
                 with batch:
-                    yield from self._encode(checked, batch)
+                    yield from self._clock.timed_each("copy", self._encode(checked, batch))
             if batch.step + 1 < checked.spec.stop:
                 self._check_draining()
 

@@ -7,7 +7,6 @@ stop    the rest is cancelled; threads, sockets and memory are gone when `stop` 
 
 from __future__ import annotations
 
-import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,25 @@ from grpc_reflection.v1alpha import reflection
 
 from augserver.config import ServerConfig
 from augserver.errors import StateError
-from augserver.kernel import Backend
+from augserver.kernel import Backend, DeviceStatistics
 from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.host_memory import read_available_bytes
 from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.scheduler import Scheduler
+from augserver.pipeline.stage_clock import StageClock
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.access import Access, AccessInterceptor
 from augserver.service.address import Address, parse_address, require_closed, require_free
 from augserver.service.aug_service import AugService
 from augserver.service.local_delivery import LocalDelivery, open_local_delivery
+from augserver.service.metrics import MetricsEndpoint
 from augserver.service.tls import open_credentials
 from augserver.service.tokens import TokenFile
+from augserver.service.verdict import Verdict, VerdictLog
 from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
+from augserver.transport import LocalStatistics
+from augserver.volume import Volume
 
 _SPARE_THREADS = 16  # beside one per stream: GetDataset, GetSample, health and reflection are short
 _FORCED_STOP_S = 5.0  # for handlers to see that their call was cancelled
@@ -62,7 +66,13 @@ class Server:
         if not dataset.volumes:
             raise StateError(f"dataset {dataset.path} holds no volumes; add some with `augserver ingest SRC --out {dataset.path.name}`")
         self._backend = backend
-        read = functools.partial(dataset.read, allocate=backend.allocate)  # where it goes up to a GPU from without a copy between
+        self.backend_description = backend.description
+        self.clock = StageClock()
+
+        def read(volume_id: str) -> Volume:
+            with self.clock.timed("store", dataset.info(volume_id).size_bytes):
+                return dataset.read(volume_id, allocate=backend.allocate)  # where it goes up to a GPU from without a copy between
+
         self.cache = VolumeCache(dataset.info, read, config.cache.max_bytes or read_available_bytes() // 2)
         self.cache.require_fit(dataset.volumes)
         self.quarantine = Quarantine(config.quarantine.budget(len(dataset.volumes)))
@@ -74,8 +84,10 @@ class Server:
         )
         workers = config.streams.workers or backend.concurrency + 1  # one more: it waits for a decode while the others compute
         look_ahead = config.streams.look_ahead or workers
-        self.scheduler = Scheduler(backend, self.cache, self.quarantine, self.slots, look_ahead=look_ahead, workers=workers)
+        self.scheduler = Scheduler(backend, self.cache, self.quarantine, self.slots, self.clock, look_ahead=look_ahead, workers=workers)
         self._local = LocalDelivery(None)
+        self.metrics: MetricsEndpoint | None = None
+        self._verdicts = VerdictLog(self.clock.statistics, config.metrics.verdict_s)
         try:
             self._local = open_local_delivery(config.local, config.streams.max_streams)
             self.service = AugService(
@@ -91,9 +103,12 @@ class Server:
             )
             self._health = health.HealthServicer()
             self._grpc = self._make_grpc(config, access)
+            if config.metrics.address:
+                self.metrics = MetricsEndpoint(self, parse_address(config.metrics.address))
             self.port = _bind(self._grpc, address, credentials)
         except BaseException:
             self._local.close()
+            self._close_eyes()
             self.scheduler.close()
             raise
         self.address = Address(address.host, self.port)
@@ -116,8 +131,26 @@ class Server:
         self.service.wait_idle(_FORCED_STOP_S)
         self._grpc.stop(grace=None).wait()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._close_eyes()
         self._local.close()  # clients see the end of their call before that of their socket
         self._backend.close()
+
+    def verdict(self) -> Verdict:
+        """What limited the streams since the last line of the log that said so."""
+        return self._verdicts.now()
+
+    def devices(self) -> tuple[DeviceStatistics, ...]:
+        """GPUs at this moment."""
+        return self._backend.devices()
+
+    def local_statistics(self) -> LocalStatistics | None:
+        """Clients on the local socket; None where there is none."""
+        return self._local.statistics()
+
+    def _close_eyes(self) -> None:
+        self._verdicts.close()
+        if self.metrics is not None:
+            self.metrics.close()
 
     def _make_grpc(self, config: ServerConfig, access: Access) -> Any:
         threads = config.streams.max_streams + _SPARE_THREADS

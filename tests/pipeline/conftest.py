@@ -15,6 +15,7 @@ from augserver.pipeline.batch_layout import BatchLayout
 from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.quarantine import Quarantine
 from augserver.pipeline.scheduler import Scheduler, StreamSpec
+from augserver.pipeline.stage_clock import StageClock
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.volume import Volume, VolumeInfo
 
@@ -133,7 +134,7 @@ def make_scheduler(store: FakeStore, backend: FakeBackend) -> Iterator[Callable[
     def make(*, look_ahead: int = 2, workers: int = 2, cache_bytes: int = 1 << 20, slot_bytes: int = 1 << 20, losses: int = 0) -> Scheduler:
         cache = VolumeCache(store.info, store.read, cache_bytes)
         slots = SlotPool(slot_bytes, lambda size: np.zeros(size, np.uint8))
-        made.append(Scheduler(backend, cache, Quarantine(losses), slots, look_ahead=look_ahead, workers=workers))
+        made.append(Scheduler(backend, cache, Quarantine(losses), slots, StageClock(), look_ahead=look_ahead, workers=workers))
         return made[-1]
 
     yield make

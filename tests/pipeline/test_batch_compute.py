@@ -12,6 +12,7 @@ from augserver.pipeline import batch_compute
 from augserver.pipeline.batch_compute import compute_batch
 from augserver.pipeline.batch_layout import BatchLayout, Slot
 from augserver.pipeline.quarantine import Quarantine
+from augserver.pipeline.stage_clock import StageClock
 from augserver.pipeline.volume_cache import VolumeCache
 
 INDICES = range(3, 10)
@@ -31,7 +32,7 @@ def run(
     slot = Slot(np.zeros(layout.slot_bytes, np.uint8), layout)
     cache = VolumeCache(store.info, store.read, cache_volumes * 60)
     lost = quarantine or Quarantine(0)
-    params = compute_batch(plan, INDICES, slot, cache=cache, quarantine=lost, backend=backend, cancelled=cancelled)
+    params = compute_batch(plan, INDICES, slot, cache=cache, quarantine=lost, backend=backend, cancelled=cancelled, clock=StageClock())
     assert cache.statistics().leased == 0
     return slot.image[:, 0, 0, 0, 0].tolist(), [each.index for each in params]
 
@@ -87,5 +88,6 @@ def test_a_failing_kernel_call_releases_the_volumes(store: Any, backend: Any, pl
             quarantine=Quarantine(0),
             backend=backend,
             cancelled=lambda: False,
+            clock=StageClock(),
         )
     assert cache.statistics().leased == 0

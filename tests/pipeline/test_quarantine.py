@@ -14,6 +14,7 @@ from augserver.errors import BudgetError, UnavailableError, VolumeError
 from augserver.pipeline.batch_compute import compute_batch
 from augserver.pipeline.batch_layout import BatchLayout, Slot
 from augserver.pipeline.quarantine import Quarantine
+from augserver.pipeline.stage_clock import StageClock
 from augserver.pipeline.volume_cache import VolumeCache
 
 VOLUME_BYTES = 60
@@ -29,7 +30,14 @@ def compute(store: Any, backend: Any, make_spec: Callable[..., Any]) -> Callable
         cache = VolumeCache(store.info, store.read, cache_volumes * VOLUME_BYTES)
         try:
             params = compute_batch(
-                make_spec().plan, range(8), slot, cache=cache, quarantine=quarantine, backend=backend, cancelled=lambda: False
+                make_spec().plan,
+                range(8),
+                slot,
+                cache=cache,
+                quarantine=quarantine,
+                backend=backend,
+                cancelled=lambda: False,
+                clock=StageClock(),
             )
         finally:
             assert cache.statistics().leased == 0
