@@ -43,5 +43,6 @@ class SealedMemory:
             raise
 
     def close(self) -> None:
-        """Close the descriptor; the pages live until the last array on them, here and elsewhere, is gone."""
+        """Close the descriptor and let go of the pages, which live until the last array on them, here and elsewhere, is gone."""
         os.close(self.descriptor)
+        del self.pages  # who still holds this object must not hold a gigabyte that the budget counts as free

@@ -141,3 +141,19 @@ def test_memory_goes_back_when_stream_reader_and_slots_have_all_let_go() -> None
     assert ring.memory is not None
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(ring.memory.descriptor)
+
+
+def test_shared_memory_is_unmapped_with_the_last_array_on_it_and_not_by_a_garbage_collection() -> None:
+    ring = pool_of(100_000).open_ring(SMALL, 2, shared=True)
+    assert ring.memory is not None
+    inode = str(os.fstat(ring.memory.descriptor).st_ino)
+    slot = ring.claim()
+
+    def mapped() -> bool:
+        return any(line.split()[4] == inode for line in Path("/proc/self/maps").read_text().splitlines())
+
+    ring.let_go()
+    ring.give_back(slot)
+    assert mapped()
+    del slot
+    assert not mapped()  # though the ring, which its budget knows, is still here
