@@ -165,9 +165,10 @@ def _draw_slices(server: Server, picture: Path, advance: Callable[[], None]) -> 
     import numpy as np
     from augclient import Recipe
 
-    from augserver.cli.sheet import Column, draw_sheet
+    from augserver.web.sheet import Column, choose_planes, cut_planes, draw_sheet
 
-    columns = []
+    columns: list[Column] = []
+    planes: list[int] = []
     for seed in (None, *SEEDS):
         recipe = _recipe() if seed is not None else Recipe(window={"low": -275, "high": 450})
         # a seed shuffles the volumes; every one comes once in an epoch, so the one to show is among the first
@@ -179,10 +180,11 @@ def _draw_slices(server: Server, picture: Path, advance: Callable[[], None]) -> 
         slab = f"planes {sample.occlusion[0]} to {sample.occlusion[1] - 1} occluded" if sample.occlusion else "nothing occluded"
         mirrored = np.linalg.det(sample.affine[:, :3]) < 0
         title = "as scanned" if seed is None else f"seed {seed}{', mirrored' if mirrored else ''}"
-        columns.append(Column(title=title, captions=(*captions, slab), image=patch.image[0], label=patch.label))
+        planes = planes or choose_planes(PATCH, patch.label)
+        columns.append(Column(title=title, captions=(*captions, slab), planes=cut_planes(patch.image[0], patch.label, planes)))
         advance()
     heading = f"One patch of {SHOWN_VOLUME}, {PATCH[0]} x {PATCH[1]} x {PATCH[2]} voxels of 3 mm, under {len(SEEDS)} seeds"
-    draw_sheet(columns, server.dataset().classes, heading).save(picture)
+    draw_sheet(columns, server.dataset().classes, heading).picture.save(picture)
 
 
 def _print_throughput(console: Console, kernel: float, wire: float) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from augserver.cli.sheet import Column, draw_sheet
 from augserver.errors import StoreError
+from augserver.web.sheet import Column, cut_planes, draw_sheet
 
 if TYPE_CHECKING:
     from augserver.ingest.organ_labels import LabelledVolume, OrganOutcome
@@ -44,11 +44,11 @@ def save_picture(labelled: LabelledVolume, classes: Mapping[int, str], folder: P
     captions = [f"{' x '.join(map(str, label.shape))} voxels of {spacing} mm", *(_caption(outcome, volume) for outcome in labelled.organs)]
     width = max(8, grey.shape[2] * 2 // 7)  # a letter is about 7 pixels wide, a voxel 2
     lines = tuple(line for caption in captions for line in textwrap.wrap(caption, width))
-    sheet = draw_sheet([Column(title=labelled.id, captions=lines, image=grey, label=shown)], classes, "", planes=_middle(shown))
+    sheet = draw_sheet([Column(title=labelled.id, captions=lines, planes=cut_planes(grey, shown, _middle(shown)))], classes, "")
     path = folder / f"{labelled.id}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sheet.save(path)
+        sheet.picture.save(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error}); choose another folder for --pictures") from error
     return path

@@ -1,0 +1,104 @@
+"""The page as a thread of a server's process: started after the server, stopped before it."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import socket
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from augserver.config import SecurityConfig, ServerConfig
+from augserver.errors import ConfigError
+from augserver.service.address import Address, parse_address, require_closed, require_free
+
+if TYPE_CHECKING:
+    from augserver.kernel import Backend
+    from augserver.service.server import Server
+    from augserver.store import Dataset
+
+_CONNECTIONS = 64  # a browser opens six
+_STOP_S = 5  # for answers under way
+
+
+def check_page(config: ServerConfig) -> None:
+    """Whether the page can be served as `config.page` says, before anything is started.
+
+    Raises:
+        ConfigError: packages are missing, an address that is none, or an open one without `insecure`.
+        StateError: the address is taken.
+    """
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"--http needs {' and '.join(missing)}, which this Python has not; pip install 'augserver[web]', or leave --http out"
+        )
+    address = parse_address(config.page.address)
+    require_closed(address, SecurityConfig(), insecure=config.listen.insecure)  # the page itself speaks neither TLS nor mTLS
+    require_free(address)
+
+
+class Page:
+    """Serves the page of a running server until `close`; a context manager.
+
+    Args:
+        server: running.
+        dataset: that it serves.
+        backend: that computes its batches; the page only says its name.
+        config: checked by `check_page`. Where it makes the server ask who calls, the page asks for a key that is part of `url`.
+    """
+
+    def __init__(self, server: Server, dataset: Dataset, backend: Backend, config: ServerConfig) -> None:
+        import uvicorn
+
+        from augserver.web.app import Routes
+        from augserver.web.guard import Guard
+        from augserver.web.live import LiveView
+        from augserver.web.patches import PatchMaker
+
+        page = config.page
+        address = parse_address(page.address)
+        key = secrets.token_urlsafe(24) if config.security.asks_who else ""
+        self._maker = PatchMaker(dataset, cache_bytes=page.cache_bytes, max_patch_voxels=page.max_patch_voxels)
+        self._routes = Routes(
+            self._maker, LiveView(server).read, serving=f"{server.address}, {backend.description}", queue=page.max_waiting
+        )
+        settings = uvicorn.Config(
+            Guard(self._routes.app(), loopback_only=address.is_loopback, key=key),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,  # paths name volumes
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=_STOP_S,
+        )
+        self._socket = socket.create_server(
+            (address.host, address.port), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET, backlog=_CONNECTIONS
+        )
+        bound = Address(address.host, self._socket.getsockname()[1])
+        self.url = f"http://{bound}/" + (f"?key={key}" if key else "")
+        self._uvicorn = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=self._run, name="page", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; waits for answers under way, for a few seconds."""
+        self._uvicorn.should_exit = True
+        self._thread.join()
+        self._socket.close()
+        self._routes.close()
+        self._maker.close()
+
+    def __enter__(self) -> Page:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        self._uvicorn.run(sockets=[self._socket])
