@@ -91,8 +91,10 @@ def _read(text: str) -> Mapping[str, Any]:
     for term in filter(None, terms):
         table: dict[str, Any] = {"name": term["name"]}
         for option in filter(None, (term["options"] or "").split(",")):
-            key, _, value = option.partition("=")
-            table[key.strip()] = _value(value.strip())
+            key, _, value = (part.strip() for part in option.partition("="))
+            if key in table:
+                raise ConfigError(f"loss {term['name']}: got a second {key!r}; allowed: each option once")
+            table[key] = _value(value)
         if term["inner"]:
             table["loss"] = term["inner"][1:-1]
         tables.append(table)
