@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +26,7 @@ from augserver.config import CudaConfig
 from augserver.store import DatasetWriter
 
 READY_S = 60.0
+ZYGOTE = Path(__file__).with_name("zygote.py")
 
 
 class Serving:
@@ -48,16 +53,11 @@ class Serving:
     def _read_line(self) -> str:
         """The first line on stdout; empty if the process ends without one."""
         assert self.process.stdout is not None
-        deadline, line = time.monotonic() + READY_S, b""
-        while not line.endswith(b"\n"):
-            if not select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                self.process.kill()
-                raise AssertionError(f"no ready line in {READY_S} s: {self.log.read_text()}")
-            byte = os.read(self.process.stdout.fileno(), 1)
-            if not byte:
-                break
-            line += byte
-        return line.decode()
+        try:
+            return read_line(self.process.stdout.fileno())
+        except TimeoutError as error:
+            self.process.kill()
+            raise AssertionError(f"no ready line: {self.log.read_text()}") from error
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -108,6 +108,183 @@ def serve(tmp_path_factory: pytest.TempPathFactory, backend_name: str, cuda_conf
             return stack.enter_context(Serving(dataset, *arguments, log=folder / f"{name}.log", address=address))
 
         yield start
+
+
+class Zygote:
+    """The script zygote.py at work: starts processes that are ready at once; a context manager that leaves none behind."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, log.open("ab") as errors:
+            self.process = subprocess.Popen([sys.executable, "-P", str(ZYGOTE)], stdin=theirs, stdout=errors, stderr=errors)
+
+    def fork(self, run: str, *arguments: str, namespace: str = "") -> tuple[int, int]:
+        """Start a process; its id, and the read end of its stdout."""
+        read_fd, write_fd = os.pipe()
+        order = {"run": run, "arguments": arguments, "namespace": namespace}
+        with self.log.open("ab") as errors:
+            socket.send_fds(self._control, [json.dumps(order).encode()], [write_fd, errors.fileno()])
+        os.close(write_fd)
+        return int(self._control.recv(32)), read_fd
+
+    def wait(self, pid: int) -> int:
+        """Wait for the end of a process; its exit status, negative for a signal."""
+        self._control.send(json.dumps({"wait": pid}).encode())
+        return int(self._control.recv(32))
+
+    def close(self) -> None:
+        self._control.close()
+        self.process.wait(30)
+
+
+class WarmServer:
+    """A server that is back on its address in a moment after it was killed; zygote.py says what its signals do.
+
+    Attributes:
+        pid: of its present life; 0 while it is dead.
+        sockets: the folder of its local socket.
+    """
+
+    def __init__(self, zygote: Zygote, dataset: Path, sockets: Path, *arguments: str, host: str = "127.0.0.1", namespace: str = "") -> None:
+        self._zygote = zygote
+        self._namespace = namespace
+        self._arguments = [str(dataset), "--backend", "cpu", "--threads", "1", "--config", str(sockets.with_suffix(".toml")), *arguments]
+        sockets.with_suffix(".toml").write_text(f'[local]\nfolder = "{sockets}"\nmode = "on"\n')
+        self.sockets = sockets
+        self._holder = None if namespace else socket_on_free_port()
+        self.address = f"{host}:{self._holder.getsockname()[1] if self._holder else 0}"
+        self.pid = 0
+        self._stdout = -1
+        self.start()
+        self.address = self._read_line().split()[2]
+        self._greeted = True
+
+    def start(self) -> None:
+        """Start it; returns before it is ready."""
+        self.pid, self._stdout = self._zygote.fork("serve", *self._arguments, "--address", self.address, namespace=self._namespace)
+        self._greeted = False
+
+    def signal(self, number: int) -> None:
+        assert self.pid, "it is dead"  # and 0 is the caller's own group
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9, and wait for its end."""
+        self.signal(signal.SIGKILL)
+        self._end(-signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for its end."""
+        if self.pid:
+            self.signal(signal.SIGTERM)
+            self._end(0)
+        if self._holder is not None:
+            self._holder.close()
+
+    def held(self) -> dict[str, int]:
+        """What it holds for clients at this moment."""
+        if not self._greeted:
+            assert self._read_line().startswith("serving on")
+            self._greeted = True
+        self.signal(signal.SIGUSR1)
+        counts: dict[str, int] = json.loads(self._read_line())
+        return counts
+
+    def _end(self, status: int) -> None:
+        pid, self.pid = self.pid, 0
+        assert self._zygote.wait(pid) == status, self._zygote.log.read_text()[-2000:]
+        os.close(self._stdout)
+
+    def _read_line(self) -> str:
+        line = read_line(self._stdout)
+        assert line, self._zygote.log.read_text()[-2000:]
+        return line
+
+
+def socket_on_free_port() -> socket.socket:
+    """A bound socket that keeps its port ours while its server is dead, as gRPC binds with SO_REUSEADDR too."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
+
+
+def read_line(descriptor: int) -> str:
+    """The next line of a pipe; empty at its end."""
+    deadline, line = time.monotonic() + READY_S, b""
+    while not line.endswith(b"\n"):
+        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimeoutError(f"no line in {READY_S} s")
+        byte = os.read(descriptor, 1)
+        if not byte:
+            return ""
+        line += byte
+    return line.decode()
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Starts warm processes."""
+    running = Zygote(tmp_path_factory.mktemp("zygote") / "log")
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def warm_server(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., WarmServer]]:
+    """Start warm servers; all are stopped at the end of the module, and their sockets must be gone then."""
+    started: list[WarmServer] = []
+
+    def start(dataset: Path, *arguments: str, sockets: Path | None = None, **how: Any) -> WarmServer:
+        folder = tmp_path_factory.mktemp("warm") / "sockets" if sockets is None else sockets
+        started.append(WarmServer(zygote, dataset, folder, *arguments, **how))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for each in started:
+            each.stop()
+    assert [list(each.sockets.iterdir()) for each in started] == [[]] * len(started)
+
+
+@pytest.fixture(scope="session")
+def taken() -> Callable[[Any], list[Any]]:
+    """What a trainer of zygote.py notes of a batch."""
+    spec = importlib.util.spec_from_file_location("zygote", ZYGOTE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    note: Callable[[Any], list[Any]] = module.taken
+    return note
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[tuple[str, str, Callable[[str], None]]]:
+    """A network namespace with one link: (its name, its address, what sets the link up or down)."""
+    ip = shutil.which("ip")
+    if ip is None or os.geteuid() != 0:
+        pytest.skip("a network namespace needs root and iproute2 (apt-get install iproute2)")
+    name = f"aug{os.getpid() % 100000}"
+
+    def run(*arguments: str) -> None:
+        subprocess.run([ip, *arguments], check=True, capture_output=True)
+
+    try:
+        run("netns", "add", name)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"network namespaces are not allowed here: {error.stderr.decode().strip()}")
+    try:
+        run("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name)
+        run("address", "add", "198.18.77.1/30", "dev", f"{name}a")
+        run("-n", name, "address", "add", "198.18.77.2/30", "dev", f"{name}b")
+        run("link", "set", f"{name}a", "up")
+        run("-n", name, "link", "set", f"{name}b", "up")
+        yield name, "198.18.77.2", lambda state: run("-n", name, "link", "set", f"{name}b", state)
+    finally:
+        run("netns", "delete", name)  # and the link with it
 
 
 @pytest.fixture(scope="session")
