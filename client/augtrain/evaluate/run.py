@@ -69,6 +69,7 @@ def evaluate(
                 _ids_of(labels) if classes is None else classes,
                 ignore=ignore,
                 boundary_tolerance_mm=boundary_tolerance_mm,
+                directions=truth.grid.sheared_directions,
             )
         except RequestError as error:
             raise type(error)(f"{case.name}: {error}") from error

@@ -43,6 +43,12 @@ class Grid:
         z, y, x = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(z), float(y), float(x)
 
+    @property
+    def sheared_directions(self) -> NDArray[np.float64] | None:
+        """Where the axes z, y, x point, (3, 3) unit rows in xyz LPS; None where they are at right angles, as in most scans."""
+        units = self.affine[:3, :3].T / np.array(self.spacing_mm)[:, None]
+        return units if np.abs(units @ units.T - np.eye(3)).max() > _MAX_COSINE else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelFile:
@@ -76,7 +82,7 @@ def open_label_file(path: Path) -> LabelFile:
     Raises:
         NotFoundError: there is no such file.
         VolumeError: not NIfTI, damaged, or more than one volume.
-        GeometryError: its grid has no meaning in mm, or its axes are not at right angles.
+        GeometryError: its grid has no meaning in mm.
     """
     with _image(path) as (image, _):
         shape = tuple(int(size) for size in image.shape)
@@ -123,16 +129,9 @@ def _image(path: Path) -> Iterator[tuple[Any, Any]]:
 
 def _checked(affine: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not spacing.min() > 0:
+    # the determinant of the unit axes is the volume they span: 1 at right angles, 0 if they lie in one plane
+    if not np.isfinite(affine).all() or not spacing.min() > 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
         raise GeometryError(f"{name}: its affine places no grid in space: {affine.tolist()}; correct the header")
-    directions = affine[:3, :3] / spacing
-    cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
-    if cosine > _MAX_COSINE:
-        degrees = float(np.degrees(np.arccos(min(cosine, 1.0))))
-        raise GeometryError(
-            f"{name}: two of its axes meet at {degrees:.1f} degrees, and distances are measured on axes at right angles; "
-            "resample truth and prediction to such a grid (nearest neighbour)"
-        )
     return affine
 
 

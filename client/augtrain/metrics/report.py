@@ -54,6 +54,7 @@ def report(
     *,
     ignore: int | None = None,
     boundary_tolerance_mm: float | None = None,
+    directions: ArrayLike | None = None,
     surfaces: bool = True,
 ) -> Report:
     """Score a label map.
@@ -65,20 +66,22 @@ def report(
         classes: id -> name of every class that may occur; 0 is the background, named or not.
         ignore: id in the truth that takes a voxel out of every score, whatever the prediction has there; it is not scored itself.
         boundary_tolerance_mm: of the boundary F-score; None: 0.75 % of the image's diagonal.
+        directions: (axes, D) unit vectors, where the axes point, for grids that are sheared (tilted gantry); None: at right angles.
         surfaces: False leaves surface distances and the boundary F-score out, which take most of the time.
     Raises:
-        GeometryError: shapes differ, or spacing_mm is not one finite number > 0 per axis.
+        GeometryError: shapes differ, spacing_mm is not one finite number > 0 per axis, or directions are not one unit vector per axis.
         RequestError: values that are no integers, ids outside the classes, or a tolerance that is negative or not finite.
     """
     spacing = _checked_spacing(spacing_mm, np.ndim(truth))
+    steps_mm = _steps(spacing, directions)
     tolerance_mm = _tolerance(boundary_tolerance_mm, np.shape(truth), spacing)
     pair = pair_labels(prediction, truth, classes, ignore)
     confusion = pair.confusion()
     counts = {class_id: _counts(confusion, number) for number, class_id in enumerate(pair.ids) if class_id != ignore}
     found: dict[int, SurfaceDistances] = {}
     if surfaces:
-        long_axes = tuple(step for step, size in zip(spacing, np.shape(truth), strict=True) if size > 1)
-        found = surface_distances(pair, long_axes or spacing[:1])
+        long_axes = [axis for axis, size in enumerate(np.shape(truth)) if size > 1]
+        found = surface_distances(pair, steps_mm[long_axes or [0]])
     names = {0: "background", **classes}
     per_class = {}
     for number, class_id in enumerate(pair.ids):
@@ -113,6 +116,16 @@ def _checked_spacing(spacing_mm: Sequence[float], axes: int) -> tuple[float, ...
     if len(spacing) != axes or not all(math.isfinite(step) and step > 0 for step in spacing):
         raise GeometryError(f"spacing_mm must be {axes} finite numbers > 0, one per axis of the label maps, got {tuple(spacing_mm)}")
     return spacing
+
+
+def _steps(spacing: tuple[float, ...], directions: ArrayLike | None) -> NDArray[np.float64]:
+    """mm from a voxel to the next, one row per axis."""
+    if directions is None:
+        return np.diag(np.array(spacing))
+    units = np.asarray(directions, np.float64)
+    if units.ndim != 2 or len(units) != len(spacing) or not np.allclose(np.linalg.norm(units, axis=1), 1, atol=1e-3):
+        raise GeometryError(f"directions must be {len(spacing)} unit vectors, one per axis, got {units.tolist()}")
+    return np.diag(np.array(spacing)) @ units
 
 
 def _tolerance(tolerance_mm: float | None, shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:

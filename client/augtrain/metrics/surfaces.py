@@ -26,6 +26,7 @@ from augtrain.metrics.label_pair import Indices, LabelPair
 Distances = NDArray[np.float64]
 Places = NDArray[np.signedinteger[Any]]
 
+_WORTH_THREADS = 10_000  # points; starting threads takes as long as asking for some thousands
 _ROUNDING = 1e-9  # relative; a distance of exactly the tolerance is within it
 
 
@@ -65,11 +66,11 @@ class SurfaceDistances:
         return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def surface_distances(pair: LabelPair, spacing_mm: tuple[float, ...]) -> dict[int, SurfaceDistances]:
+def surface_distances(pair: LabelPair, steps_mm: NDArray[np.float64]) -> dict[int, SurfaceDistances]:
     """Distances by class number; classes without a surface in prediction or truth are left out, and the background is.
 
     Args:
-        spacing_mm: of the pair's axes.
+        steps_mm: float64 (axes, D), the way from a voxel to the next along each of the pair's axes.
     """
     box = _box_of_classes(pair)
     if box is None:
@@ -80,8 +81,8 @@ def surface_distances(pair: LabelPair, spacing_mm: tuple[float, ...]) -> dict[in
         ours, theirs = prediction.places_of(number), truth.places_of(number)
         if ours.size and theirs.size:
             found[number] = SurfaceDistances(
-                to_truth=_directed(ours, truth, number, theirs, spacing_mm),
-                to_prediction=_directed(theirs, prediction, number, ours, spacing_mm),
+                to_truth=_directed(ours, truth, number, theirs, steps_mm),
+                to_prediction=_directed(theirs, prediction, number, ours, steps_mm),
             )
     return found
 
@@ -103,18 +104,19 @@ class _Surfaces:
         return places
 
 
-def _directed(start: Places, surfaces: _Surfaces, number: int, goal: Places, spacing_mm: tuple[float, ...]) -> Distances:
+def _directed(start: Places, surfaces: _Surfaces, number: int, goal: Places, steps_mm: NDArray[np.float64]) -> Distances:
     """Distance from each voxel of `start` to the nearest of `goal`, which are the surface voxels of class `number` in `surfaces`."""
     distances = np.zeros(start.size)
     apart = surfaces.number_at[start] != number
     if apart.any():
-        tree = KDTree(_points(goal, surfaces.shape, spacing_mm), compact_nodes=False, balanced_tree=False)
-        distances[apart] = tree.query(_points(start[apart], surfaces.shape, spacing_mm), workers=-1)[0]
+        tree = KDTree(_points(goal, surfaces.shape, steps_mm), compact_nodes=False, balanced_tree=False)
+        points = _points(start[apart], surfaces.shape, steps_mm)
+        distances[apart] = tree.query(points, workers=-1 if len(points) > _WORTH_THREADS else 1)[0]
     return distances
 
 
-def _points(places: Places, shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Distances:
-    return np.stack(np.unravel_index(places, shape), axis=-1).astype(np.float64) * spacing_mm
+def _points(places: Places, shape: tuple[int, ...], steps_mm: NDArray[np.float64]) -> Distances:
+    return np.stack(np.unravel_index(places, shape), axis=-1).astype(np.float64) @ steps_mm
 
 
 def _on_surface(labels: Indices, ignored: int) -> NDArray[np.bool_]:

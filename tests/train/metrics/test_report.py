@@ -105,6 +105,15 @@ def test_a_slice_is_scored_alike_as_a_plane_and_as_a_volume_of_one_plane() -> No
     assert flat.per_class[1].mssd == pytest.approx(1.0)
 
 
+def test_distances_on_a_sheared_grid_follow_its_directions() -> None:
+    """Slices 5 mm apart along an axis that leans by 4 mm: straight above a voxel is another one 4 rows on, 3 mm away."""
+    truth = mask((4, 9, 3), (1, np.s_[1:2, 6:7, 1:2]))
+    prediction = mask((4, 9, 3), (1, np.s_[2:3, 2:3, 1:2]))
+    leaning = [[0, 0.8, 0.6], [0, 1, 0], [1, 0, 0]]
+    assert report(prediction, truth, (5, 1, 0.5), CLASSES, directions=leaning).per_class[1].mssd == pytest.approx(3.0)
+    assert report(prediction, truth, (5, 1, 0.5), CLASSES).per_class[1].mssd == pytest.approx(math.hypot(5, 4))
+
+
 @pytest.mark.parametrize(
     ("in_prediction", "in_truth", "reason"),
     [(True, False, Undefined.ABSENT_IN_TRUTH), (False, True, Undefined.ABSENT_IN_PREDICTION), (False, False, Undefined.ABSENT_IN_BOTH)],
@@ -260,6 +269,7 @@ def test_ids_need_not_be_small_or_dense() -> None:
         (np.full((2, 3), -1), np.zeros((2, 3), int), (1, 1), {}, RequestError, "got -1"),
         (np.zeros((2, 3), int), np.zeros((2, 3), int), (1, 1, 1), {}, GeometryError, "2 finite numbers"),
         (np.zeros((2, 3), int), np.zeros((2, 3), int), (1, 0), {}, GeometryError, "> 0"),
+        (np.zeros((2, 3), int), np.zeros((2, 3), int), (1, 1), {"directions": [[1, 0], [0, 2]]}, GeometryError, "2 unit vectors"),
         (np.zeros((2, 3), int), np.zeros((2, 3), int), (1, math.nan), {}, GeometryError, "finite"),
         (np.zeros((2, 3), int), np.zeros((2, 3), int), (1, 1), {"boundary_tolerance_mm": -1.0}, RequestError, "boundary_tolerance_mm"),
         (np.zeros((2, 3), int), np.zeros((2, 3), int), (1, 1), {"boundary_tolerance_mm": math.inf}, RequestError, "finite"),
