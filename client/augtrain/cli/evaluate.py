@@ -52,9 +52,9 @@ def evaluate(
             boundary_tolerance_mm=boundary_tolerance_mm,
             on_case=lambda _: progress.advance(task),
         )
-    if csv_file is not None:
-        write_csv(csv_file, evaluation)
     if as_json:
         click.echo(json.dumps(evaluation.to_dict(), indent=1, allow_nan=False))
     else:
         print_evaluation(evaluation)
+    if csv_file is not None:  # last: what was computed is shown even where the file cannot be written
+        write_csv(csv_file, evaluation)

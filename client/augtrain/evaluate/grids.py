@@ -35,7 +35,7 @@ def _differences(prediction: Grid, truth: Grid) -> list[str]:
     turned = np.linalg.norm(prediction.affine[:3, :3] / ours - truth.affine[:3, :3] / theirs, axis=0)
     if (turned > _SLACK_RAD).any():
         words = f"axes (z,y,x) point to {_axes(prediction)} against {_axes(truth)}"
-        found.append(f"{words}, up to {np.degrees(2 * np.arcsin(turned.max() / 2)):.2g} degrees apart")
+        found.append(f"{words}, up to {np.degrees(2 * np.arcsin(turned.max() / 2)):.3g} degrees apart")
     if not found:
         centre = np.array([*((size - 1) / 2 for size in truth.shape), 1.0])
         shift = ((prediction.affine - truth.affine) @ centre)[:3]
