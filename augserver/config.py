@@ -256,9 +256,10 @@ class PageConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
-    """What the server tells of itself: counters for Prometheus, and a verdict in the log."""
+    """What the server tells of itself: counters for Prometheus, spans for OpenTelemetry, and a verdict in the log."""
 
     address: str = ""  # HOST:PORT of GET /metrics, without names of volumes or callers; "": none
+    traces: str = ""  # OTLP collector for spans of calls and batches, "http://host:4317"; "": none
     verdict_s: float = 60.0  # between two lines "limited by: ..." in the log, while something streams
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from augclient.wire.methods import SERVICE
 from augclient.wire.parts import encode_payload, split_payload
 from augclient.wire.v1 import augserver_pb2 as pb
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from augserver.service.idle_watch import IdleWatch
 from augserver.service.local_delivery import LocalDelivery
 from augserver.service.messages import dataset_message, header_message, volume_message
 from augserver.service.requests import BatchRequest, RequestReader
+from augserver.service.tracing import Timed, Tracing
 from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
 from augserver.transport import LocalPeer
@@ -56,6 +58,7 @@ class AugService:
         warps: WarpCalls,
         local: LocalDelivery,
         access: Access,
+        tracing: Tracing,
         config: ServerConfig,
         *,
         samplers: Sequence[str],
@@ -66,6 +69,7 @@ class AugService:
         self._scheduler = scheduler
         self.warps = warps
         self._access = access
+        self._tracing = tracing
         self._idle = IdleWatch(config.streams.idle_s, scheduler.clock)
         self._clock = scheduler.clock
         self._max_streams = config.streams.max_streams
@@ -84,7 +88,7 @@ class AugService:
 
     def get_dataset(self, request: pb.GetDatasetRequest, context: Any) -> pb.Dataset:
         """GetDataset."""
-        with self._faults.mapped(context), self._call(context, stream=False):
+        with self._faults.mapped(context), self._call("GetDataset", context, stream=False):
             answer = pb.Dataset()
             answer.CopyFrom(self._description)
             for id_, error in self._quarantine.errors().items():
@@ -93,22 +97,22 @@ class AugService:
 
     def get_volume(self, request: pb.GetVolumeRequest, context: Any) -> Iterator[bytes]:
         """GetVolume: the volume as ingested, in parts."""
-        with self._faults.mapped(context), self._call(context, stream=True):
+        with self._faults.mapped(context), self._call("GetVolume", context, stream=True):
             yield from self._idle.watched(self._volume_parts(*self._reader.read_volume(request)), context)
 
     def stream_batches(self, request: pb.StreamBatchesRequest, context: Any) -> Iterator[bytes]:
         """StreamBatches: batches in order, each in parts or by sample."""
-        with self._faults.mapped(context), self._call(context, stream=True):
+        with self._faults.mapped(context), self._call("StreamBatches", context, stream=True) as timed:
             checked = self._reader.read_stream(request)
             peer = self._local.find_peer(request)
             with self._open(checked.spec, context, leases=request.local.leases) as stream:
                 if peer is not None:
                     self._local.hand_over(peer, stream)
-                yield from self._idle.watched(self._batches(checked, stream, peer), context)
+                yield from self._idle.watched(self._batches(checked, stream, peer, timed), context)
 
     def get_sample(self, request: pb.GetSampleRequest, context: Any) -> bytes:
         """GetSample: one sample, one message."""
-        with self._faults.mapped(context), self._call(context, stream=False):
+        with self._faults.mapped(context), self._call("GetSample", context, stream=False):
             checked = self._reader.read_sample(request)
             with self._open(checked.spec, context) as stream:
                 while (batch := stream.next_batch()) is not None:
@@ -118,7 +122,7 @@ class AugService:
 
     def warp(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
         """Warp: the caller's volumes in, results out, in order."""
-        with self._faults.mapped(context), self._call(context, stream=True):
+        with self._faults.mapped(context), self._call("Warp", context, stream=True):
             yield from self._idle.watched(self.warps.serve(messages, context), context)
 
     def drain(self) -> None:
@@ -143,8 +147,8 @@ class AugService:
             return CallStatistics(streams=self._streams.total(), max_streams=self._max_streams, refused=self._refused)
 
     @contextmanager
-    def _call(self, context: Any, *, stream: bool) -> Iterator[None]:
-        """Count a call while it runs; refuse it while draining or, for a stream, beyond a budget."""
+    def _call(self, method: str, context: Any, *, stream: bool) -> Iterator[Timed]:
+        """Count a call while it runs, and give what makes spans of its parts; refuse it while draining or beyond a budget."""
         peer = self._access.peer(context)
         with self._calls:
             try:
@@ -157,7 +161,8 @@ class AugService:
             self._streams[peer] += stream
             self._running += 1
         try:
-            yield
+            with self._tracing.call(f"{SERVICE}/{method}", dict(context.invocation_metadata())) as timed:
+                yield timed
         finally:
             with self._calls:
                 self._running -= 1
@@ -202,14 +207,21 @@ class AugService:
             if not stretch.last:
                 self._check_draining()
 
-    def _batches(self, checked: BatchRequest, stream: BatchStream, peer: LocalPeer | None) -> Generator[bytes, None, None]:
-        while (batch := stream.next_batch()) is not None:
-            if peer is not None:
-                yield self._local.refer(peer, batch, self._header(batch))
-            else:
-                with batch:
-                    yield from self._clock.timed_each("copy", self._encode(checked, batch))
-            if batch.step + 1 < checked.spec.stop:
+    def _batches(self, checked: BatchRequest, stream: BatchStream, peer: LocalPeer | None, timed: Timed) -> Generator[bytes, None, None]:
+        step = checked.spec.start
+        while True:
+            with timed("wait", step):
+                batch = stream.next_batch()
+            if batch is None:
+                return
+            with timed("send", step):
+                if peer is not None:
+                    yield self._local.refer(peer, batch, self._header(batch))
+                else:
+                    with batch:
+                        yield from self._clock.timed_each("copy", self._encode(checked, batch))
+            step += 1
+            if step < checked.spec.stop:
                 self._check_draining()
 
     def _encode(self, request: BatchRequest, batch: Batch) -> Iterator[bytes]:

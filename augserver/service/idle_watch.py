@@ -54,9 +54,11 @@ class IdleWatch:
             with closing(messages):  # a batch that is being sent is given back now, not when memory is collected
                 for message in messages:
                     sent_at = stream.moved_at = time.monotonic()
-                    yield message
-                    stream.moved_at = time.monotonic()
-                    self._add(stream.moved_at - sent_at, len(message))
+                    try:
+                        yield message
+                    finally:  # a client that has its last batch ends the call here
+                        stream.moved_at = time.monotonic()
+                        self._add(stream.moved_at - sent_at, len(message))
         finally:
             with self._changed:
                 self._streams.discard(stream)

@@ -33,6 +33,7 @@ from augserver.service.local_delivery import LocalDelivery, open_local_delivery
 from augserver.service.metrics import MetricsEndpoint
 from augserver.service.tls import open_credentials
 from augserver.service.tokens import TokenFile
+from augserver.service.tracing import Tracing
 from augserver.service.verdict import Verdict, VerdictLog
 from augserver.service.warp_calls import WarpCalls
 from augserver.store import Dataset
@@ -61,6 +62,7 @@ class Server:
         address = parse_address(config.listen.address)
         require_closed(address, config.security, insecure=config.listen.insecure)
         credentials = open_credentials(config.security)
+        tracing = Tracing(config.metrics.traces)
         access = Access(TokenFile(Path(config.security.token_file)) if config.security.token_file else None)
         require_free(address)
         if not dataset.volumes:
@@ -87,6 +89,7 @@ class Server:
         self.scheduler = Scheduler(backend, self.cache, self.quarantine, self.slots, self.clock, look_ahead=look_ahead, workers=workers)
         self._local = LocalDelivery(None)
         self.metrics: MetricsEndpoint | None = None
+        self._tracing = tracing
         self._verdicts = VerdictLog(self.clock.statistics, config.metrics.verdict_s)
         try:
             self._local = open_local_delivery(config.local, config.streams.max_streams)
@@ -98,6 +101,7 @@ class Server:
                 WarpCalls(backend, config),
                 self._local,
                 access,
+                tracing,
                 config,
                 samplers=backend.samplers,
             )
@@ -151,6 +155,7 @@ class Server:
         self._verdicts.close()
         if self.metrics is not None:
             self.metrics.close()
+        self._tracing.close()
 
     def _make_grpc(self, config: ServerConfig, access: Access) -> Any:
         threads = config.streams.max_streams + _SPARE_THREADS

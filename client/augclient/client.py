@@ -194,8 +194,9 @@ class Server:
                 return fleet.receive(
                     spec, first, pool, prefetch=prefetch, reconnect_s=reconnect_s, step_timeout_s=step_timeout_s, hedge_s=hedge_s
                 )
+            metadata = fleet.metadata  # of this thread, which is the trainer's
             return Receiver(
-                lambda step: road.open(fleet.calls(address), fleet.metadata, spec.request(step)),
+                lambda step: road.open(fleet.calls(address), metadata, spec.request(step)),
                 BatchAssembler(spec.form, pool, road),
                 address=address,
                 first=first,
@@ -246,8 +247,10 @@ class Server:
             check_int(f"shape {name}", size, 1, (1 << 32) - 1)
         fleet, address = self._fleet, self._fleet.first  # not self, as in stream()
 
+        metadata = fleet.metadata
+
         def open_call(messages: Iterator[bytes]) -> Any:
-            return fleet.calls(address).warp(messages, metadata=fleet.metadata)
+            return fleet.calls(address).warp(messages, metadata=metadata)
 
         feed = Feed(volumes, transforms, patch, image_dtype, prefetch)
         stream = WarpStream(feed, open_call, address=address, dtype=image_dtype)

@@ -10,6 +10,7 @@ import grpc
 from augclient.channel import TlsConfig, call_metadata, open_channel
 from augclient.errors import StateError
 from augclient.fleet.seeds import Seeds
+from augclient.tracing import trace_context
 from augclient.wire.methods import ServiceCalls
 from augclient.wire.v1 import augserver_pb2 as pb
 
@@ -26,10 +27,15 @@ class Connections:
         self._seeds = seeds
         self._token = token
         self._tls = tls
-        self.metadata = call_metadata(token)
+        self._metadata = call_metadata(token)
         self._lock = threading.Lock()
         self._channels: dict[str, tuple[grpc.Channel, ServiceCalls]] = {}
         self._closed = False
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with a call: the token, and the trace of the thread that asks."""
+        return self._metadata + trace_context()
 
     def calls(self, address: str) -> ServiceCalls:
         """The methods of the server at `address`; returns before it is connected. StateError after close()."""

@@ -137,6 +137,7 @@ class Fleet:
     ) -> FleetReceiver:
         """Begin to receive the batches of `spec` from `first` on, from all servers; arguments as for Server.stream()."""
         seeds, connections, up, down = self._seeds, self._connections, self._up, self._down
+        metadata = connections.metadata  # of this thread, which is the trainer's
 
         def make_roster(changed: threading.Condition) -> Roster:
             return Roster(seeds, connections, up=up, down=down, fingerprint=spec.fingerprint, changed=changed)
@@ -144,7 +145,7 @@ class Fleet:
         def open_call(address: str, step: int, share: pb.Share) -> Any:
             request = spec.request(step)
             request.share.CopyFrom(share)
-            return connections.calls(address).stream_batches(request, metadata=connections.metadata)
+            return connections.calls(address).stream_batches(request, metadata=metadata)
 
         return FleetReceiver(
             BatchMerge(spec, pool, first=first, prefetch=prefetch),

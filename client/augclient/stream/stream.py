@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,22 +16,43 @@ from augclient.stream.heap import settle_heap
 from augclient.stream.road import Road
 from augclient.stream.spec import StreamSpec
 
+_NOTICED_SHARE = 0.05  # of the time; less would not be felt, and a batch that is there already takes some microseconds as well
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStatistics:
-    """What a stream's batches cost in memory.
+    """What a stream's batches cost in time and memory.
 
     Attributes:
+        batches: delivered by this stream.
+        waiting_s: time that the trainer waited in next(), without the first batch, which comes when the server has begun.
+        elapsed_s: time from the first batch to the last one delivered, waiting and training.
         allocated, free: buffers of its own, ever made, and those that lie free.
         shared: batches that came in shared memory; `copied` of them into buffers, because more than have a lease were held.
         held: leases that have not ended.
     """
 
+    batches: int
+    waiting_s: float
+    elapsed_s: float
     allocated: int
     free: int
     shared: int
     copied: int
     held: int
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of its time that the trainer waited for data, 0 to 1; 0 before the second batch."""
+        return self.waiting_s / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def limited_by(self) -> str:
+        """The verdict: "data" where the trainer waits for more than a twentieth of its time, else "trainer"; "" before the second batch.
+
+        What of the data is slow, the server's log says each minute.
+        """
+        return "" if not self.elapsed_s else "data" if self.waiting_share > _NOTICED_SHARE else "trainer"
 
 
 class Receiving(Protocol):
@@ -69,6 +91,9 @@ class Stream(Iterator[Batch]):
         self._road = road
         self._receiver: Receiving | None = None
         self._closed = False
+        self._batches = 0
+        self._first_at = self._last_at = 0.0  # when the first and the last batch were delivered, of those so far
+        self._waiting_s = 0.0
 
     @property
     def next_step(self) -> int:
@@ -113,6 +138,7 @@ class Stream(Iterator[Batch]):
             self._receiver = self._start()
             if self._closed:  # by another thread, which saw no receiver yet
                 self._receiver.close()
+        asked_at = time.monotonic()
         try:
             batch = self._receiver.take()
         except Exception:
@@ -121,6 +147,7 @@ class Stream(Iterator[Batch]):
         if batch is None:
             raise StateError(f"the stream was closed while it waited for batch {self._step}")
         self._step = batch.step + self._spec.stride
+        self._count(asked_at)
         return batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,13 +164,30 @@ class Stream(Iterator[Batch]):
     def statistics(self) -> StreamStatistics:
         """Counters at this moment."""
         pool, road = self._pool.statistics(), self._road.statistics()
-        return StreamStatistics(allocated=pool.allocated, free=pool.free, shared=road.shared, copied=road.copied, held=road.held)
+        return StreamStatistics(
+            batches=self._batches,
+            waiting_s=self._waiting_s,
+            elapsed_s=self._last_at - self._first_at,
+            allocated=pool.allocated,
+            free=pool.free,
+            shared=road.shared,
+            copied=road.copied,
+            held=road.held,
+        )
 
     def __enter__(self) -> Stream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _count(self, asked_at: float) -> None:
+        self._last_at = time.monotonic()
+        self._batches += 1
+        if self._batches == 1:
+            self._first_at = self._last_at
+        else:
+            self._waiting_s += self._last_at - asked_at
 
     def _at_end(self) -> bool:
         return self._spec.stop is not None and self._step >= self._spec.stop
