@@ -7,7 +7,7 @@ from typing import Final
 
 import keras
 
-from augtrain.models.convolution import convolve, convolve_rectify, scores
+from augtrain.models.convolution import batch_norm, convolve, convolve_rectify, scores
 from augtrain.models.inputs import Tensor, features, network_input, probabilities
 from augtrain.models.patch import Zyx
 from augtrain.models.resnet18 import resnet18
@@ -56,4 +56,4 @@ def _pyramid(x: Tensor, count: int) -> Tensor:
     near = convolve(keras.layers.Concatenate(name="aspp_join")(views), count, 1, "aspp_merge", bias=False)
     far = convolve(whole, count, 1, "aspp_merge_whole")
     x = keras.layers.Add(name="aspp_sum")([near, far])
-    return keras.layers.ReLU(name="aspp_relu")(keras.layers.BatchNormalization(name="aspp_norm")(x))
+    return keras.layers.ReLU(name="aspp_relu")(batch_norm(x, "aspp_norm"))
