@@ -80,7 +80,7 @@ class IoU(SegmentationLoss):
             return self.curve(p)
         if self.power == 1:
             return p
-        return ops.where(p > _SMALLEST, ops.power(ops.maximum(p, _SMALLEST), self.power), 0.0)
+        return ops.where(p <= _SMALLEST, 0.0, ops.power(ops.maximum(p, _SMALLEST), self.power))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -28,8 +28,8 @@ def measure_overlap(truth: Truth, prediction: Tensor) -> Overlap:
 
 
 def divide(above: Tensor, below: Tensor) -> Tensor:
-    """above / below; 0 with a gradient of 0 where `below` is 0."""
-    some = below > 0
+    """above / below; 0 with a gradient of 0 where `below` is 0. NaN stays NaN: a network that diverged must show."""
+    some = ops.not_equal(below, 0)
     return ops.where(some, above / ops.where(some, below, 1.0), 0.0)
 
 

@@ -25,6 +25,7 @@ def test_losses_hold_on(backend: str) -> None:
         "CUDA_VISIBLE_DEVICES": "",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",  # JAX compiles more than it computes
     }
     # Keras's own conversion of a tensor with NumPy 2, on PyTorch
     options = ["-q", "-p", "no:cacheprovider", "-W", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"]
