@@ -31,6 +31,10 @@ def evaluate(
 
     Prints, per class: Dice, Jaccard, volumetric overlap error, relative volume difference, sensitivity, specificity, precision, average,
     root mean square, maximum and 95th percentile distance of the surfaces in mm, and the boundary F-score; and scores of all classes.
+
+    A voxel is on the surface of its class if it has a face to another class or lies on the border of the image. Distances are between the
+    centres of such voxels; averages pool both surfaces, and HD95 is the larger of the two directions. A score that has no meaning, such
+    as a distance to an organ that is not there, is empty, and the reason is printed.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

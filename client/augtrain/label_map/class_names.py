@@ -64,7 +64,7 @@ def _parsed(text: bytes, name: str) -> dict[int, str]:
     try:
         root = ElementTree.fromstring(text.strip(b"\0 \r\n\t"))
         labels = [(int(label.attrib["Key"]), (label.text or "").strip()) for label in root.iter("Label")]
-    except (ElementTree.ParseError, KeyError, ValueError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise VolumeError(f"{name}: the label table in its header is damaged ({error}); {way_out}") from error
     classes = dict(labels)
     if len(classes) < len(labels) or any(class_id < 0 or not text for class_id, text in labels):

@@ -92,7 +92,8 @@ def open_label_file(path: Path) -> LabelFile:
         if unit not in ("mm", "unknown"):
             raise GeometryError(f"{path.name}: lengths are in {unit!r}, must be mm; convert the header")
         x, y, z = (*shape[:3], 1)[:3]
-        affine = _RAS_TO_LPS @ np.asarray(image.affine, np.float64) @ _REVERSED
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found by _checked
+            affine = _RAS_TO_LPS @ np.asarray(image.affine, np.float64) @ _REVERSED
         classes = class_names_of(image.header, path.name)
     return LabelFile(path=path, grid=Grid((z, y, x), _checked(affine, path.name)), classes=classes)
 
@@ -112,7 +113,17 @@ def _image(path: Path) -> Iterator[tuple[Any, Any]]:
             f"{path.name}: label maps are read from {' and '.join(SUFFIXES)}; convert it, for example with SimpleITK: "
             "SimpleITK.WriteImage(SimpleITK.ReadImage('in.nrrd'), 'out.nii.gz')"
         )
-    damaged = (EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError, OverflowError)
+    damaged = (
+        EOFError,
+        zlib.error,
+        ValueError,
+        LookupError,
+        ImageFileError,
+        HeaderDataError,
+        HeaderTypeError,
+        WrapStructError,
+        OverflowError,
+    )
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"

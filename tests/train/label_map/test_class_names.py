@@ -55,6 +55,7 @@ def test_a_header_without_a_label_table_names_nothing() -> None:
         (b"<CaretExtension><LabelTable><Label Key='-1'>liver</Label></LabelTable></CaretExtension>", "negative"),
         (b"<CaretExtension><LabelTable><Label Key='1'> </Label></LabelTable></CaretExtension>", "no name"),
         (b"<C><LabelTable><Label Key='1'>a</Label><Label Key='1'>b</Label></LabelTable></C>", "twice"),
+        (b"<?xml version='1.0' encoding='utfc8'?><C><LabelTable><Label Key='1'>a</Label></LabelTable></C>", "unknown encoding"),
         (b"<!DOCTYPE x [<!ENTITY a 'aaaa'>]><C><LabelTable><Label Key='1'>&a;</Label></LabelTable></C>", "DOCTYPE"),
     ],
 )

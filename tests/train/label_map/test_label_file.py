@@ -131,8 +131,14 @@ def test_a_grid_without_meaning_is_refused(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4, 5), np.uint8), np.eye(4)), tmp_path / "case.nii")
     with pytest.raises(VolumeError, match=r"\(2, 3, 4, 5\).*split it"):
         open_label_file(tmp_path / "case.nii")
+    for rows in (bytes(48), np.full(12, np.nan, "<f4").tobytes(), np.full(12, 1, "<f4").tobytes()):
+        whole = bytearray(save(tmp_path / "case.nii", LABELS).read_bytes())
+        whole[280:328] = rows  # of the sform
+        (tmp_path / "case.nii").write_bytes(whole)
+        with pytest.raises(GeometryError, match="no grid in space"):
+            open_label_file(tmp_path / "case.nii")
     whole = bytearray(save(tmp_path / "case.nii", LABELS).read_bytes())
-    whole[280:328] = bytes(48)  # the rows of the sform
+    whole[123] = 7  # the code of the units, of which NIfTI has none so
     (tmp_path / "case.nii").write_bytes(whole)
-    with pytest.raises(GeometryError, match="no grid in space"):
+    with pytest.raises(VolumeError, match="damaged"):
         open_label_file(tmp_path / "case.nii")
