@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import ipaddress
 import json
 import os
 import select
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,9 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from augclient import Recipe, connect
 
 from augserver.config import CudaConfig
 from augserver.store import DatasetWriter
@@ -182,11 +186,22 @@ class WarmServer:
         if self._holder is not None:
             self._holder.close()
 
-    def held(self) -> dict[str, int]:
-        """What it holds for clients at this moment."""
+    def wait_ready(self) -> None:
+        """Wait until it serves."""
         if not self._greeted:
             assert self._read_line().startswith("serving on")
             self._greeted = True
+
+    def wait_idle(self) -> None:
+        """Wait until it holds nothing for any client: it notices their end soon, not at once."""
+        pace, until = threading.Event(), time.monotonic() + 15
+        while any((held := self.held()).values()):
+            assert time.monotonic() < until, held
+            pace.wait(0.02)
+
+    def held(self) -> dict[str, int]:
+        """What it holds for clients at this moment."""
+        self.wait_ready()
         self.signal(signal.SIGUSR1)
         counts: dict[str, int] = json.loads(self._read_line())
         return counts
@@ -241,11 +256,9 @@ def warm_server(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Ite
         started.append(WarmServer(zygote, dataset, folder, *arguments, **how))
         return started[-1]
 
-    try:
-        yield start
-    finally:
-        for each in started:
-            each.stop()
+    yield start
+    for each in started:
+        each.stop()
     assert [list(each.sockets.iterdir()) for each in started] == [[]] * len(started)
 
 
@@ -262,12 +275,55 @@ def taken() -> Callable[[Any], list[Any]]:
 
 
 @pytest.fixture(scope="module")
+def undisturbed(serve: Callable[..., Serving], toy_dataset: Path, taken: Callable[[Any], list[Any]]) -> Callable[..., list[Any]]:
+    """The notes of a stream to which nothing happens; arguments as for Server.stream()."""
+    address = serve(toy_dataset).address
+
+    def batches(recipe: Recipe, **how: Any) -> list[Any]:
+        with connect(address) as server, server.stream(recipe, transport="grpc", **how) as stream:
+            return [taken(batch) for batch in stream]
+
+    return batches
+
+
+@pytest.fixture(scope="session")
+def unchanged_shm() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """While entered, no name comes into /dev/shm to stay. Names of others on this machine come and go."""
+
+    @contextlib.contextmanager
+    def unchanged() -> Iterator[None]:
+        before = set(os.listdir("/dev/shm"))
+        yield
+        left, pace = set(os.listdir("/dev/shm")) - before, threading.Event()
+        for _ in range(200):
+            if left:
+                pace.wait(0.05)
+                left &= set(os.listdir("/dev/shm"))
+        assert not left
+
+    return unchanged
+
+
+@pytest.fixture
+def nothing_is_left(zygote: Zygote, unchanged_shm: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """No name in /dev/shm, no thread, no process beside those that were there."""
+    children = {child.pid for child in psutil.Process().children(recursive=True)}
+    with unchanged_shm():
+        yield
+    left = [child.cmdline() for child in psutil.Process().children(recursive=True) if child.pid not in children]
+    assert [each for each in left if "serve" not in each and str(ZYGOTE) not in each] == []  # servers, which the module stops at its end
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("augclient-")] == []
+
+
+@pytest.fixture(scope="module")
 def namespace() -> Iterator[tuple[str, str, Callable[[str], None]]]:
     """A network namespace with one link: (its name, its address, what sets the link up or down)."""
     ip = shutil.which("ip")
     if ip is None or os.geteuid() != 0:
         pytest.skip("a network namespace needs root and iproute2 (apt-get install iproute2)")
     name = f"aug{os.getpid() % 100000}"
+    net = f"198.18.{os.getpid() // 64 % 256}.{os.getpid() % 64 * 4}"  # of the range for tests of networks; another run has another one
+    near, far = (str(ipaddress.ip_address(net) + k) for k in (1, 2))
 
     def run(*arguments: str) -> None:
         subprocess.run([ip, *arguments], check=True, capture_output=True)
@@ -278,11 +334,11 @@ def namespace() -> Iterator[tuple[str, str, Callable[[str], None]]]:
         pytest.skip(f"network namespaces are not allowed here: {error.stderr.decode().strip()}")
     try:
         run("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name)
-        run("address", "add", "198.18.77.1/30", "dev", f"{name}a")
-        run("-n", name, "address", "add", "198.18.77.2/30", "dev", f"{name}b")
+        run("address", "add", f"{near}/30", "dev", f"{name}a")
+        run("-n", name, "address", "add", f"{far}/30", "dev", f"{name}b")
         run("link", "set", f"{name}a", "up")
         run("-n", name, "link", "set", f"{name}b", "up")
-        yield name, "198.18.77.2", lambda state: run("-n", name, "link", "set", f"{name}b", state)
+        yield name, far, lambda state: run("-n", name, "link", "set", f"{name}b", state)
     finally:
         run("netns", "delete", name)  # and the link with it
 

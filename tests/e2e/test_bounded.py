@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,3 +143,49 @@ def test_bad_requests_through_the_client_leave_the_server_alive(serve: Callable[
             assert type(caught.value).exit_code in (2, 5), caught.value
             assert len(str(caught.value)) > 30
         assert len(list(server.stream(Recipe(), patch=(8, 20, 20), batch_size=2, steps=3))) == 3
+
+
+@pytest.mark.slow
+def test_sixty_four_streams_are_served_fairly_or_refused_by_the_name_of_the_budget(serve: Callable[..., Any], toy_dataset: Path) -> None:
+    how: dict[str, Any] = {"patch": (8, 20, 20), "batch_size": 4, "seed": 5, "transport": "grpc", "prefetch": 1}
+    running = serve(toy_dataset, config="[streams]\nmax_streams = 64\n")
+    counts = [0] * 64
+    go = threading.Barrier(64)
+    over = threading.Event()
+    with connect(running.address) as server:
+        streams = [server.stream(RECIPE, **how) for _ in range(64)]
+
+        def consume(k: int) -> None:
+            next(streams[k])  # admitted
+            go.wait(60)
+            while not over.is_set():
+                next(streams[k])
+                counts[k] += 1
+                if counts[k] == 60:
+                    over.set()
+
+        threads = [threading.Thread(target=consume, args=(k,)) for k in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert min(counts) >= 15  # the fastest has 60
+        with pytest.raises(BudgetError, match=r"streams\.max_streams = 64"):
+            next(server.stream(RECIPE, **how))
+        for stream in streams:
+            stream.close()
+
+
+@pytest.mark.slow
+def test_a_trainer_that_stops_reading_does_not_grow_the_servers(serve: Callable[..., Any], toy_dataset: Path) -> None:
+    servers = [serve(toy_dataset, "--threads", "1") for _ in range(2)]
+    processes = [psutil.Process(each.process.pid) for each in servers]
+    pause = threading.Event()
+    with connect([each.address for each in servers]) as server:
+        stream = server.stream(Recipe(crop={"pad": True}), patch=(64, 64, 64), batch_size=4)  # 5 MB a batch
+        for _ in range(20):
+            next(stream)
+        before = [process.memory_info().rss for process in processes]
+        assert not pause.wait(2.0)
+        assert all(process.memory_info().rss - was < 12 << 20 for process, was in zip(processes, before, strict=True))
+        stream.close()

@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import hypothesis
 import psutil
 import pytest
-from augclient import Recipe, connect
+from augclient import Recipe
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.slow
@@ -121,7 +120,7 @@ class Play:
         strike, end = {
             "kill": (whom.kill, whom.start),
             "pause": (lambda: whom.signal(signal.SIGSTOP), lambda: whom.signal(signal.SIGCONT)),
-            "full disk": (lambda: self._fill(whom), lambda: whom.signal(signal.SIGUSR2)),
+            "full disk": (lambda: self._fill(whom), lambda: whom.signal(signal.SIGRTMIN + 1)),
             "cut": (lambda: self._link("down"), lambda: self._link("up")),
         }[fault]
         key = (fault, whom)
@@ -148,7 +147,7 @@ class Play:
 
     def _fill(self, server: Any) -> None:
         """No log line can be written from now on, and there is something to log: a client that talks nonsense."""
-        server.signal(signal.SIGUSR2)
+        server.signal(signal.SIGRTMIN)
         for path in server.sockets.iterdir():
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
                 stranger.settimeout(0)
@@ -165,28 +164,30 @@ def link(request: pytest.FixtureRequest) -> Iterator[Any]:
         return None
 
 
-@pytest.fixture(scope="module")
-def servers(warm_server: Callable[..., Any], toy_dataset: Path, link: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """Three servers that share a folder of sockets; the first in a namespace of its own."""
-    sockets = tmp_path_factory.mktemp("shared") / "sockets"
-    far = {"host": link[1], "namespace": link[0]} if link else {}
-    first = warm_server(toy_dataset, *(["--insecure"] if link else []), sockets=sockets, **far)
-    return [first, *(warm_server(toy_dataset, sockets=sockets) for _ in range(2))]
+class Stage:
+    """What all schedules have in common: three servers that share a folder of sockets, the first in a namespace of its own if `link`."""
+
+    def __init__(self, zygote: Any, warm_server: Callable[..., Any], dataset: Path, folder: Path, link: Any, wanted: list[Any]) -> None:
+        self.zygote = zygote
+        self.sockets = folder / "sockets"
+        self.set_link: Callable[[str], None] | None = link and link[2]
+        self.wanted = wanted
+        far = {"host": link[1], "namespace": link[0]} if link else {}
+        first = warm_server(dataset, *(["--insecure"] if link else []), sockets=self.sockets, **far)
+        self.servers = [first, *(warm_server(dataset, sockets=self.sockets) for _ in range(2))]
 
 
 @pytest.fixture(scope="module")
-def wanted(servers: list[Any], taken: Callable[[Any], list[Any]]) -> list[Any]:
-    """The batches of a stream to which nothing happens."""
-    with connect(servers[1].address) as server, server.stream(Recipe.from_dict(RECIPE), **BATCHES) as stream:
-        return [taken(batch) for batch in stream]
-
-
-def wait_until_free(servers: list[Any]) -> None:
-    """Wait until no server holds anything for a client: dead ones are noticed soon, not at once."""
-    pace, until = threading.Event(), time.monotonic() + 15
-    while any(any(server.held().values()) for server in servers):
-        assert time.monotonic() < until, [server.held() for server in servers]
-        pace.wait(0.02)
+def stage(
+    zygote: Any,
+    warm_server: Callable[..., Any],
+    toy_dataset: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    link: Any,
+    undisturbed: Callable[..., list[Any]],
+) -> Stage:
+    wanted = undisturbed(Recipe.from_dict(RECIPE), **BATCHES)
+    return Stage(zygote, warm_server, toy_dataset, tmp_path_factory.mktemp("stage"), link, wanted)
 
 
 @pytest.mark.timeout(300 + 20 * SCHEDULES)
@@ -200,16 +201,17 @@ def wait_until_free(servers: list[Any]) -> None:
 )
 @hypothesis.given(schedule=schedules)
 def test_any_schedule_costs_time_alone(
-    zygote: Any, servers: list[Any], wanted: list[Any], link: Any, tmp_path_factory: Any, count: int, transport: str, schedule: list[Any]
+    stage: Stage, unchanged_shm: Any, tmp_path_factory: Any, count: int, transport: str, schedule: list[Any]
 ) -> None:
-    names = sorted(os.listdir("/dev/shm"))
     notes = tmp_path_factory.mktemp("trainer") / "notes.json"
-    trainer = Trainer(zygote, [server.address for server in servers[:count]], notes, transport)
-    status = Play(trainer, servers[:count], schedule, link and link[2]).run()
-    assert status == 0, zygote.log.read_text()[-3000:]
-    assert trainer.notes() == wanted
-    wait_until_free(servers)
-    assert sorted(os.listdir("/dev/shm")) == names
-    assert len(list(servers[0].sockets.iterdir())) == len(servers)
-    children = psutil.Process(zygote.process.pid).children(recursive=True)
-    assert {child.pid for child in children} == {server.pid for server in servers}
+    servers = stage.servers[:count]
+    with unchanged_shm():
+        trainer = Trainer(stage.zygote, [server.address for server in servers], notes, transport)
+        status = Play(trainer, servers, schedule, stage.set_link).run()
+        assert status == 0, stage.zygote.log.read_text()[-3000:]
+        assert trainer.notes() == stage.wanted
+        for server in stage.servers:
+            server.wait_idle()
+    assert len(list(stage.sockets.iterdir())) == len(stage.servers)
+    children = psutil.Process(stage.zygote.process.pid).children(recursive=True)
+    assert {child.pid for child in children} == {server.pid for server in stage.servers}

@@ -4,7 +4,7 @@
     {"run": "serve" or "train", "arguments": [...], "namespace": name or ""} + descriptors for stdout and stderr  ->  pid
     {"wait": pid}  ->  exit status, negative for a signal
 
-A server prints its statistics on SIGUSR1; SIGUSR2 fills the disk of its logs, and the next one frees it.
+A server prints its statistics on SIGUSR1; FILL fills the disk of its logs, and FREE frees it. One that starts ignores all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+FILL, FREE = signal.SIGRTMIN, signal.SIGRTMIN + 1
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -35,12 +36,15 @@ def taken(batch: Any) -> list[Any]:
 def train(addresses: str, path: str, recipe: str, how: str) -> None:
     """Note every batch and, with it, the state of the stream; go on from there if that file exists. Prints each step once it is noted."""
     from augclient import Recipe, connect
+    from augclient.errors import UnavailableError
 
     seen = json.loads(Path(path).read_text()) if os.path.exists(path) else {"state": None, "batches": []}
-    with (
-        connect(addresses.split(",")) as server,
-        server.stream(Recipe.from_dict(json.loads(recipe)), state=seen["state"], **json.loads(how)) as stream,
-    ):
+    with contextlib.ExitStack() as stack:
+        stream = None
+        while stream is None:
+            with contextlib.suppress(UnavailableError):  # who is started again may find every server dead
+                server = stack.enter_context(connect(addresses.split(",")))
+                stream = stack.enter_context(server.stream(Recipe.from_dict(json.loads(recipe)), state=seen["state"], **json.loads(how)))
         for batch in stream:
             seen["batches"].append(taken(batch))
             seen["state"] = stream.state_dict()
@@ -62,11 +66,10 @@ def serve(*arguments: str) -> None:
         start(self)
 
     server.Server.start = noted_start  # type: ignore[method-assign]
-    logs = [os.dup(2), os.open("/dev/full", os.O_WRONLY)]
+    logs = {FREE: os.dup(2), FILL: os.open("/dev/full", os.O_WRONLY)}
 
-    def swap_logs(number: int, frame: Any) -> None:
-        logs.reverse()
-        os.dup2(logs[0], 2)
+    def change_logs(number: int, frame: Any) -> None:
+        os.dup2(logs[number], 2)
 
     def tell(number: int, frame: Any) -> None:
         slots, local = running[0].slots.statistics(), running[0]._local.statistics()
@@ -81,7 +84,8 @@ def serve(*arguments: str) -> None:
         os.write(1, f"{json.dumps(held)}\n".encode())
 
     signal.signal(signal.SIGUSR1, tell)
-    signal.signal(signal.SIGUSR2, swap_logs)
+    for number in logs:
+        signal.signal(number, change_logs)
     main(["serve", *arguments])
 
 
@@ -122,6 +126,8 @@ def run() -> None:
     """Take orders until the socket closes."""
     for module in ("augclient.client", "augserver.cli.serve", "augserver.kernel", "augserver.service.server", "augserver.store"):
         importlib.import_module(module)
+    for number in (signal.SIGUSR1, FILL, FREE):
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=0)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 2)
