@@ -1,9 +1,13 @@
 """Distances between the surfaces of prediction and truth, exact and in mm.
 
 A voxel is on the surface of its class if one of its face neighbours (4 in a plane, 6 in a volume) is of another class, or if it lies on
-the border of the image; axes of length 1 have no neighbours and no border. The distance is that between voxel centres. MONAI and
-MedPy take the same voxels. SimpleITK's LabelContour leaves the border of the image out, and DeepMind's surface-distance puts the
-surface between the voxels and weights it by area.
+the border of the image; axes of length 1 have no neighbours and no border. The distance is that between voxel centres. MONAI takes the
+same voxels, and so the same numbers come out. SimpleITK's LabelContour leaves the border of the image out; DeepMind's surface-distance
+puts the surface between the voxels and weights it by area, which is smoother for shapes that are smooth and invents a sub-voxel surface
+that nobody drew.
+
+Averages pool the voxels of both surfaces, as the LiTS challenge of Rister's table III and MONAI do. Percentiles are taken in each
+direction and the larger stands, as with MONAI and DeepMind: pooled, a large surface that is right would hide a small one that is wrong.
 
 A face towards an ignored voxel is no surface: nobody knows what lies behind it.
 
