@@ -1,0 +1,162 @@
+"""Serve scans from disk for the time of a prediction, by an augserver in processes of its own.
+
+augserver reads every format and knows which scan cannot be trusted; augtrain never imports it. A child ingests the scans into a temporary
+folder, and another serves that folder on loopback, to the holder of a token that only this user can read. However the block is left, both
+processes have ended and the folder is gone; should this process be killed by SIGKILL, the system ends the server, and the folder stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import secrets
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from augclient.errors import AugError, BackendError, NotFoundError, UnavailableError
+
+_READY_S = 60.0
+_STOP_S = 15.0
+_READY = re.compile(r"serving on (\S+) ")
+_SOME_REFUSED, _NOTHING_USABLE = 3, 2  # exit codes of `augserver ingest`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A scan that was not segmented.
+
+    Attributes:
+        id: as ingest calls it.
+        reason: why not.
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanServer:
+    """Where the scans are served.
+
+    Attributes:
+        address, token: for augclient.connect; None where no scan was usable.
+        refused: what ingest did not take.
+    """
+
+    address: str | None
+    token: str
+    refused: tuple[Refusal, ...]
+
+
+@contextmanager
+def serve_scans(sources: Sequence[Path], *, modality: str, spacing_mm: Sequence[float] | None) -> Iterator[ScanServer]:
+    """Read scans and serve them while the block runs. Ingest shows its progress on stderr.
+
+    Args:
+        sources: files, or folders with all below them; NIfTI, NRRD, MetaImage, DICOM series.
+        modality: "ct" or "mr".
+        spacing_mm: zyx that they are resampled to; None: each scan's own.
+    Raises:
+        NotFoundError: a source does not exist, or there is no scan in them.
+        BackendError: augserver is not installed here. AugError: the ingest failed; augserver said why on stderr.
+        UnavailableError: the server did not start.
+    """
+    command = augserver_command()
+    for source in sources:
+        if not source.exists():
+            raise NotFoundError(f"{source}: no such file or folder; scans are NIfTI, NRRD, MetaImage or DICOM files, or folders of them")
+    with tempfile.TemporaryDirectory(prefix="augtrain-predict-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        spacing = () if spacing_mm is None else ("--spacing-mm", ",".join(repr(float(step)) for step in spacing_mm))
+        options = ("--out", str(folder / "scans.zarr"), "--modality", modality, *spacing, "--json")
+        report = _ingest([*command, "ingest", *options, "--", *map(str, sources)])
+        refused = tuple(Refusal(id=each["id"], reason=each["reason"]) for each in report["refused"])
+        token = secrets.token_urlsafe(32)
+        if not report["volumes"]:
+            yield ScanServer(address=None, token=token, refused=refused)
+            return
+        tokens = folder / "tokens.toml"
+        tokens.write_text(f'[predict]\nsha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\nrights = ["read", "warp"]\n')
+        serve = ["serve", str(folder / "scans.zarr"), "--address", "127.0.0.1:0", "--backend", "cpu", "--token-file", str(tokens)]
+        with _child([*command, *serve, "--supervisor", str(os.getpid())], log=folder / "server.log") as process:
+            yield ScanServer(address=_wait_until_ready(process, folder / "server.log"), token=token, refused=refused)
+
+
+def augserver_command() -> list[str]:
+    """How to run augserver: by this interpreter, else by the PATH.
+
+    Raises:
+        BackendError: neither has it.
+    """
+    if importlib.util.find_spec("augserver") is not None:
+        # -P: the installed package, whatever lies in the current folder
+        return [sys.executable, "-P", "-c", "from augserver.cli import main; main()"]
+    found = shutil.which("augserver")
+    if found is None:
+        raise BackendError(
+            "augserver, which reads the scans, is not installed here: install it beside augserver-client, or ingest and serve the scans on "
+            "a machine that has it and give --server ADDR"
+        )
+    return [found]
+
+
+def _ingest(command: Sequence[str]) -> Any:
+    """Run `augserver ingest --json`; its report."""
+    with _child(command, log=None) as process:
+        answer, _ = process.communicate()
+    if process.returncode not in (0, _SOME_REFUSED, _NOTHING_USABLE):
+        raise AugError(f"`augserver ingest` ended with code {process.returncode}; it says why above")
+    if not answer.strip():
+        raise NotFoundError("no scan was found to segment; `augserver ingest` says above what it found instead")
+    return json.loads(answer)
+
+
+@contextmanager
+def _child(command: Sequence[str], *, log: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has ended when the block is left. Its stderr goes to `log`, or is ours."""
+    with contextlib.ExitStack() as stack:
+        errors = None if log is None else stack.enter_context(log.open("wb"))
+        process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors))
+        try:
+            yield process
+        finally:
+            process.terminate()  # no-op where it has ended
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
+    """The address that the server prints once it serves."""
+    if process.stdout is None:
+        raise UnavailableError("the server has no stdout")
+    line, deadline = b"", time.monotonic() + _READY_S
+    while not line.endswith(b"\n"):
+        if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise UnavailableError(f"the server of the scans was not ready after {_READY_S:g} s: {_last_words(log)}")
+        some = os.read(process.stdout.fileno(), 4096)
+        if not some:
+            raise UnavailableError(f"the server of the scans ended before it was ready: {_last_words(log)}")
+        line += some
+    ready = _READY.match(line.decode(errors="replace"))
+    if ready is None:
+        raise UnavailableError(f"the server of the scans said {line!r} where its address was due; augserver is of another version")
+    return ready[1]
+
+
+def _last_words(log: Path) -> str:
+    return " ".join(log.read_text(errors="replace").strip().splitlines()[-3:]) or "it said nothing"
