@@ -28,7 +28,7 @@ def test_losses_hold_on(backend: str) -> None:
         "OMP_NUM_THREADS": "1",
         "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",  # JAX compiles more than it computes
     }
-    # Keras's own conversion of a tensor with NumPy 2, on PyTorch
+    # Keras's own conversion with NumPy 2, of PyTorch's tensors and JAX's variables
     options = ["-q", "-p", "no:cacheprovider", "-W", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"]
     command = [sys.executable, "-P", "-m", "pytest", *options, *suites]
     child = subprocess.run(command, env=environment, cwd=FOLDER, capture_output=True, text=True, timeout=580, check=False)
