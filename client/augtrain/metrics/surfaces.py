@@ -137,7 +137,6 @@ def _on_surface(labels: Indices, ignored: int) -> NDArray[np.bool_]:
         surface[_shifted(axis, slice(None, 1))] = True
         surface[_shifted(axis, slice(-1, None))] = True
     surface &= labels != 0
-    surface &= known
     return surface
 
 
@@ -146,13 +145,10 @@ def _shifted(axis: int, part: slice) -> tuple[slice, ...]:
 
 
 def _box_of_classes(pair: LabelPair) -> tuple[slice, ...] | None:
-    """The smallest box of all voxels that are not background, and one voxel around it where there is one.
+    """The smallest box of all voxels that are not background in both maps.
 
-    With that margin, an outer plane of the box is either free of classes or the border of the image.
+    It needs no margin: beyond it lies background or the border of the image, and either ends a class.
     """
     occupied = (pair.prediction != 0) | (pair.truth != 0)
-    boxes = find_objects(occupied.view(np.uint8), max_label=1)
-    if boxes[0] is None:
-        return None
-    box: tuple[Any, ...] = boxes[0]
-    return tuple(slice(max(0, part.start - 1), min(size, part.stop + 1)) for part, size in zip(box, occupied.shape, strict=True))
+    boxes: list[tuple[slice, ...] | None] = find_objects(occupied.view(np.uint8), max_label=1)
+    return boxes[0]
