@@ -4,44 +4,56 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
-from augserver.pipeline.batch_slots import SlotStatistics
+from augserver.pipeline.stage_clock import StageStatistics
 from augserver.service.server import Server
+from augserver.service.verdict import judge
+
+_SPAN_S = 10.0  # what "now" means: longer than a batch of any size takes, short enough to follow
 
 
 class LiveView:
-    """Reads counters of a server; rates are the reader's, from the differences of two readings."""
+    """Reads counters of a server. One thread; rates are the reader's, from the differences of two readings."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._started = time.monotonic()
+        self._readings = deque([self._look()])
 
     def read(self) -> dict[str, Any]:
-        """Counters and states at this moment, JSON-able; `at_s` is on a clock that never jumps."""
+        """Counters and states at this moment, JSON-able; `at_s` is on a clock that never jumps.
+
+        `verdict`, `made` (batches) and `stages` (seconds of threads, and bytes, in each) are of the last `span_s`, about ten seconds.
+        """
         server = self._server
-        slots = server.slots.statistics()
-        limit, why = find_limit(slots)
+        now, batches, after = self._look()
+        self._readings.append((now, batches, after))
+        while len(self._readings) > 2 and self._readings[1][0] <= now - _SPAN_S:
+            self._readings.popleft()
+        began, batches_before, before = self._readings[0]
         return {
-            "at_s": time.monotonic(),
-            "up_s": time.monotonic() - self._started,
-            "limited_by": limit,
-            "why": why,
+            "at_s": now,
+            "up_s": now - self._started,
+            "span_s": now - began,
+            "made": batches - batches_before,
+            "verdict": dataclasses.asdict(judge(before, after)),
+            "stages": {
+                name: {
+                    "seconds": after[name].seconds - before[name].seconds,
+                    "size_bytes": after[name].size_bytes - before[name].size_bytes,
+                }
+                for name in after
+            },
             "open_calls": server.service.streams,
             "scheduler": dataclasses.asdict(server.scheduler.statistics()),
             "cache": dataclasses.asdict(server.cache.statistics()),
-            "slots": dataclasses.asdict(slots),
+            "slots": dataclasses.asdict(server.slots.statistics()),
             "quarantine": dataclasses.asdict(server.quarantine.statistics()),
             "damaged": sorted(server.quarantine.errors()),
         }
 
-
-def find_limit(slots: SlotStatistics) -> tuple[str, str]:
-    """What keeps batches from being faster, judged by where they wait, and why; ("", ...) where nothing is asked for."""
-    if slots.rings == 0:
-        return "", "nobody streams"
-    if slots.filling == 0 and slots.ready:
-        return "trainers", "batches are ready and wait to be fetched: training, or the way to it, takes longer than making them"
-    if slots.ready == 0:
-        return "kernel", "trainers wait while batches are made: decoding volumes, or the kernel, takes longer than training on them"
-    return "nothing", "batches are made about as fast as they are fetched"
+    def _look(self) -> tuple[float, int, Mapping[str, StageStatistics]]:
+        return time.monotonic(), self._server.scheduler.statistics().batches, self._server.clock.statistics()

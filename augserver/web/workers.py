@@ -13,7 +13,7 @@ from augserver.errors import UnavailableError
 
 T = TypeVar("T")
 
-_NICE = 10  # a thread that computes batches gets nine times the share of a core
+_NICE = 5  # where all cores are busy, a thread that computes batches gets three times the share of this one
 
 
 class Workers:

@@ -5,7 +5,11 @@ import { el, formatBytes, svg } from "./dom.js";
 
 const PERIOD_MS = 1000;
 const KEPT = 60; // readings in the curve: a minute
-const NAMES = { trainers: "the trainers", kernel: "this server", wire: "the network", nothing: "nothing in particular" };
+// who spends time in a stage, and what it is called here
+const STAGES = [
+  ["Workers", { store: "decoding volumes", plan: "drawing parameters", kernel: "the kernel" }],
+  ["Streams", { batch_wait: "waiting for a batch", copy: "copying", wire: "sending", client: "waiting for the trainer", lease_wait: "waiting for its memory" }],
+];
 
 export function buildLive(section, dataset, chip) {
   const verdict = el("p", { class: "big", id: "verdict", "aria-live": "polite" }, "measuring");
@@ -26,14 +30,17 @@ export function buildLive(section, dataset, chip) {
   const cache = metered("Volumes in memory");
   const slots = metered("Batch memory");
   const damaged = figure("Set aside");
+  const sent = figure("Delivered");
+  const times = el("div", { class: "cards" });
   section.append(
     el(
       "div",
       { class: "card" },
-      el("div", { class: "verdict" }, el("div", {}, verdict, why), el("div", {}, rate, el("p", { class: "quiet small" }, "batches per second, the last minute"))),
+      el("div", { class: "verdict" }, el("div", {}, verdict, why), el("div", {}, rate, el("p", { class: "quiet small" }, "batches made per second in the last ten seconds; the curve shows a minute"))),
       spark,
     ),
-    el("div", { class: "cards" }, streams.card, batches.card, damaged.card),
+    el("div", { class: "cards small-cards" }, streams.card, batches.card, sent.card, damaged.card),
+    times,
     el("div", { class: "cards" }, cache.card, slots.card),
     el("p", { class: "quiet small", id: "serving" }),
   );
@@ -49,20 +56,22 @@ export function buildLive(section, dataset, chip) {
       if (rates.length > KEPT) rates.shift();
     }
     before = now;
-    const last = rates.at(-1) ?? 0;
-    rate.replaceChildren(format(last), el("small", {}, " / s"));
+    rate.replaceChildren(format(now.made / Math.max(now.span_s, 1e-3)), el("small", {}, " / s"));
     const top = Math.max(1, ...rates);
     const points = rates.map((value, k) => `${KEPT - rates.length + k},${(98 - (92 * value) / top).toFixed(1)}`);
     curve.setAttribute("points", points.join(" "));
     area.setAttribute("points", points.length ? `${KEPT - rates.length},99 ${points.join(" ")} ${KEPT - 1},99` : "");
-    const name = NAMES[now.limited_by] ?? now.limited_by;
+    const name = now.verdict.limited_by;
     if (name) verdict.replaceChildren("limited by: ", el("em", {}, name));
     else verdict.replaceChildren("idle");
-    why.textContent = now.why;
+    why.textContent = now.verdict.reason;
     chip.hidden = false;
     chip.replaceChildren(name ? "limited by: " : "", el("b", {}, name || "idle"));
     streams.set(String(now.scheduler.streams), now.scheduler.streams === 1 ? "one trainer is connected" : `${now.open_calls} open calls`);
     batches.set(String(now.scheduler.batches), `since the start, ${duration(now.up_s)} ago`);
+    const delivered = now.stages.wire.size_bytes || now.stages.kernel.size_bytes; // on one host, trainers map what the kernel wrote
+    sent.set(`${formatBytes(delivered / Math.max(now.span_s, 1e-3))} / s`, `the last ${duration(now.span_s)}`);
+    times.replaceChildren(...STAGES.map(([who, names]) => shares(who, names, now.stages)));
     const lost = now.quarantine;
     damaged.set(
       String(lost.volumes),
@@ -99,6 +108,22 @@ export function buildLive(section, dataset, chip) {
   }
   tick();
   return {};
+}
+
+/** A card of bars: the share of each stage in the time that its threads spent. */
+function shares(who, names, stages) {
+  const total = Object.keys(names).reduce((sum, stage) => sum + stages[stage].seconds, 0);
+  const list = el("dl", { class: "shares" });
+  for (const [stage, text] of Object.entries(names)) {
+    const share = total ? stages[stage].seconds / total : 0;
+    const bar = el("span", {});
+    bar.style.width = `${100 * share}%`;
+    list.append(
+      el("dt", {}, text),
+      el("dd", {}, el("div", { class: "meter", "aria-hidden": "true" }, bar), el("span", { class: "number quiet" }, total ? `${(100 * share).toFixed(0)} %` : "–")),
+    );
+  }
+  return el("div", { class: "card" }, el("h2", {}, `${who}: where their time goes`), list);
 }
 
 function figure(title) {

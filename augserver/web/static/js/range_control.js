@@ -16,10 +16,10 @@ function slider(name, key, changed) {
   const full = (end) => [name, end].filter(Boolean).join(", ");
   const values = ends.map(() => key.min);
   const thumbs = ends.map((end, k) =>
-    el("input", { type: "range", min: key.min, max: key.max, step: key.step, "aria-label": full(end), on: { input: (event) => move(k, event) } }),
+    el("input", { type: "range", min: key.min, max: key.max, step: key.step ?? 1, "aria-label": full(end), on: { input: (event) => move(k, event) } }),
   );
   const numbers = ends.map((end, k) =>
-    el("input", { type: "number", step: "any", "aria-label": `${full(end)}, as a number`, on: { input: (event) => type(k, event) } }),
+    el("input", { type: "number", step: key.step ?? 1, "aria-label": `${full(end)}, as a number`, on: { input: (event) => type(k, event) } }),
   );
   const track = two ? el("div", { class: "dual" }, ...thumbs) : thumbs[0];
 

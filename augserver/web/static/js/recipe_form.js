@@ -140,7 +140,7 @@ function optional(key, changed) {
     read() {
       const given = inputs.map((input) => input.valueAsNumber).filter((value) => !Number.isNaN(value));
       if (!given.length) return undefined;
-      return key.count === 1 ? given[0] : given;
+      return given.length === 1 ? given[0] : given; // of three, one alone is for all axes
     },
     write(value) {
       const given = value === undefined ? [] : [value].flat();

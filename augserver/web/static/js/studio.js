@@ -79,8 +79,11 @@ export function buildStudio(section, dataset, say, openSample) {
     };
   }
 
+  let asked = 0;
   const draw = newest(async () => {
     const begin = performance.now();
+    const answers = asked;
+    grid.ariaBusy = "true";
     try {
       const answer = await postJson("/api/sheet", request());
       const shown = JSON.parse(answer.headers.get("X-Sheet"));
@@ -101,10 +104,14 @@ export function buildStudio(section, dataset, say, openSample) {
       status.textContent = "not drawn: see the message";
       setErrors(error.key ?? "", error.message);
     }
+    grid.ariaBusy = String(answers !== asked);
   });
 
   function refresh() {
-    if (form) draw();
+    if (!form) return;
+    asked += 1;
+    grid.ariaBusy = "true";
+    draw();
   }
 
   function setErrors(key, message) {

@@ -44,6 +44,8 @@ export function buildViewer(section, dataset, say) {
   choice.style.width = "auto";
   channel.style.width = "auto";
 
+  const sampleChoice = el("option", { value: "" }); // among the volumes while a sample is shown
+  let asked = false;
   let source = null;
   let cursor = [0, 0, 0];
   let planes = [null, null, null];
@@ -67,9 +69,20 @@ export function buildViewer(section, dataset, say) {
   });
 
   function openVolume(id) {
+    asked = true;
+    sampleChoice.remove();
     choice.value = id;
     const volume = dataset.volumes.find((each) => each.id === id);
     return open(() => volumeSource(dataset, volume));
+  }
+
+  /** Show the sample of a request's seed. */
+  function openSample(request, name) {
+    asked = true;
+    sampleChoice.textContent = name;
+    choice.prepend(sampleChoice);
+    choice.value = "";
+    return open(() => sampleSource(dataset, request, name));
   }
 
   async function setWindow(name) {
@@ -171,10 +184,10 @@ export function buildViewer(section, dataset, say) {
 
   return {
     show() {
-      if (!source) openVolume(choice.value);
+      if (!asked) openVolume(choice.value);
     },
     openVolume,
-    openSample: (request, name) => open(() => sampleSource(dataset, request, name)),
+    openSample,
   };
 }
 
