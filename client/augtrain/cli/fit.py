@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,7 @@ def fit(config: Path | None, servers: tuple[str, ...], out: Path | None, as_json
         overrides["out"] = str(out)
     read = FitConfig.load(config, overrides) if config is not None else FitConfig.from_table({}, overrides)
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, which tells of its build and its optimizer
     from augtrain.fit import fit as train
     from augtrain.fit.progress import RichProgress
 

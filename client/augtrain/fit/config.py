@@ -108,7 +108,11 @@ class FitConfig:
         check_keys(table, [each.name for each in fields(cls) if each.name != "network_options"], "")
         for key in ("server", "out", "recipe"):
             require(key in table, key, None, "a value, in the TOML file or as an option")
-        require("patch" in (table.get("batches") or ()), "batches.patch", None, "three whole numbers, in the TOML file or as an option")
+        sections = {key: table.get(key, {}) for key in _SECTIONS}
+        for key, section in sections.items():
+            require(isinstance(section, Mapping), key, section, "a table of keys and values")
+            check_keys(section, [each.name for each in fields(_SECTIONS[key])], key)
+        require("patch" in sections["batches"], "batches.patch", None, "three whole numbers, in the TOML file or as an option")
         values: dict[str, Any] = {key: table[key] for key in table}
         values["server"] = _read_server(table["server"])
         values["out"] = Path(read_value(table["out"], str, "out"))
@@ -120,9 +124,7 @@ class FitConfig:
         for key, kind in (("steps", int), ("seed", int), ("token_file", str), ("tls_ca", str), ("tensorboard", bool)):
             if key in table:
                 values[key] = read_value(table[key], kind, key)
-        for key, section in _SECTIONS.items():
-            if key in table:
-                values[key] = read_table(section, table[key], key)
+        values |= {key: read_table(kind, sections[key], key) for key, kind in _SECTIONS.items()}
         return cls(**values)
 
 

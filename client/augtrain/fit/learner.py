@@ -119,3 +119,21 @@ def _optimizer(config: OptimizerConfig) -> Any:
     if config.name == "sgd":
         return keras.optimizers.SGD(config.learning_rate, momentum=config.momentum, global_clipnorm=clip)
     return keras.optimizers.Adam(config.learning_rate, global_clipnorm=clip)
+
+
+def describe_device() -> str:
+    """What computes, in words: a GPU that a library failed to find would otherwise go unnoticed."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = len(tf.config.list_physical_devices("GPU"))
+    elif backend == "torch":
+        import torch
+
+        gpus = torch.cuda.device_count()
+    else:
+        import jax
+
+        gpus = sum(device.platform == "gpu" for device in jax.devices())
+    return f"Keras {keras.__version__} on {backend}, {f'{gpus} GPU' if gpus else 'CPU'}"

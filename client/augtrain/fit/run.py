@@ -19,7 +19,7 @@ from augtrain.fit.config import FitConfig
 from augtrain.fit.event_file import EventFile
 from augtrain.fit.feed import BatchFeed
 from augtrain.fit.history import History, Validation
-from augtrain.fit.learner import Learner, find_network
+from augtrain.fit.learner import Learner, describe_device, find_network
 from augtrain.fit.pictures import draw_curves, draw_prediction
 from augtrain.fit.progress import RunProgress
 from augtrain.fit.run_folder import check_identity, hold_folder, write_identity
@@ -79,6 +79,8 @@ def fit(config: FitConfig, *, progress: RunProgress | None = None, on_step: Call
             fit or is not there. AugError: the loss is no number any more; the last good checkpoint is kept.
     """
     network = find_network(config)
+    progress = progress or RunProgress()
+    progress.note(describe_device())
     with hold_folder(config.out) as out, connect(config.server, token=_token(config), tls=_tls(config)) as server, StopRequest() as stop:
         dataset = server.dataset()
         volumes = split_volumes(dataset, config.batches, config.validation, config.recipe)
@@ -96,7 +98,7 @@ def fit(config: FitConfig, *, progress: RunProgress | None = None, on_step: Call
             save_model(out / "model", learner.network, _card(config, dataset, classes, channels, steps))
 
         try:
-            training = Training(config, out, learner, feed, validator, volumes.validation, stop, save, progress or RunProgress())
+            training = Training(config, out, learner, feed, validator, volumes.validation, stop, save, progress)
             training.prepare()
             write_identity(out, identity)
             events = EventFile(out / "tensorboard", training.step) if config.tensorboard else None

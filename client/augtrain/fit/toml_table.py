@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from augclient.errors import ConfigError
@@ -20,20 +19,17 @@ _READERS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def read_table(kind: type[T], table: object, where: str) -> T:
+def read_table(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     """The dataclass `kind` with the table's values; keys that are absent keep the dataclass's defaults.
 
     Args:
         kind: a dataclass whose fields are bool, int, float, str, tuples of one of these, or one of them or None.
-        table: what the TOML file has there.
+        table: what the TOML file has there, its keys checked.
         where: its name, for messages.
     Raises:
-        ConfigError: not a table, an unknown key (names the nearest), or a value of another type; and what `kind` itself refuses.
+        ConfigError: a value of another type; and what `kind` itself refuses.
     """
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where}: got {table!r}; allowed: a table of keys and values")
     hints = get_type_hints(kind)
-    check_keys(table, [field.name for field in fields(kind)], where)  # type: ignore[arg-type]  # a dataclass, as the caller promises
     return kind(**{key: read_value(value, hints[key], f"{where}.{key}") for key, value in table.items()})
 
 
