@@ -25,7 +25,9 @@ def deeplabv3(classes: int, *, channels: int = 1, width: float = 1.0, patch: Seq
         width: factor on the feature counts, 64 in the first convolution.
         patch: (Z, Y, X), Y and X multiples of 16 (Z is not looked at: slices are images of a batch), or None: any such patch.
     Returns:
-        float (N, Y, X, channels) -> float32 probabilities (N, Y, X, classes). PARAMS
+        float (N, Y, X, channels) -> float32 probabilities (N, Y, X, classes).
+    Size:
+        16,597,797 trained parameters for 5 classes and one channel; training keeps 1.77 kB per pixel of the input (float32).
     Raises:
         ConfigError: an argument out of range.
         PatchError: Y or X is not a multiple of 16.

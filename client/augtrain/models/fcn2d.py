@@ -26,7 +26,9 @@ def fcn2d(classes: int, *, channels: int = 1, width: float = 1.0, patch: Sequenc
         width: factor on the feature counts, 64 in the first convolution and 4096 in the former dense layers.
         patch: (Z, Y, X), Y and X multiples of 32 (Z is not looked at: slices are images of a batch), or None: any such patch.
     Returns:
-        float (N, Y, X, channels) -> float32 probabilities (N, Y, X, classes). PARAMS
+        float (N, Y, X, channels) -> float32 probabilities (N, Y, X, classes).
+    Size:
+        134,315,759 trained parameters for 5 classes and one channel; training keeps 4.99 kB per pixel of the input (float32).
     Raises:
         ConfigError: an argument out of range.
         PatchError: Y or X is not a multiple of 32.

@@ -39,7 +39,9 @@ def rister_fcn(classes: int, *, channels: int = 1, width: float = 1.0, patch: Se
         width: factor on the feature counts of Table I.
         patch: (Z, Y, X), multiples of 8, or None: any such patch.
     Returns:
-        float (N, Z, Y, X, channels) -> float32 probabilities (N, Z, Y, X, classes). PARAMS
+        float (N, Z, Y, X, channels) -> float32 probabilities (N, Z, Y, X, classes).
+    Size:
+        13,937,230 trained parameters for 6 classes and one channel; training keeps 2.80 kB per voxel of the input (float32).
     Raises:
         ConfigError: an argument out of range.
         PatchError: a side is not a multiple of 8.
