@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 _COMMANDS = {
+    "bench": "How fast this machine is, stage by stage, and what limits it.",
     "build-kernels": "Compile the CUDA kernels, for a GPU.",
     "demo": "See the whole thing work: synthetic torsos, stored, served, streamed, trained on.",
     "doctor": "What works here, and what would mend what does not.",

@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,12 +19,13 @@ _STOP_S = 15.0
 
 
 @contextmanager
-def child_server(dataset: Path, log: Path, *, timeout_s: float = 60.0) -> Iterator[tuple[str, str]]:
+def child_server(dataset: Path, log: Path, *, options: Sequence[str] = (), timeout_s: float = 60.0) -> Iterator[tuple[str, str]]:
     """Serve `dataset` on a free loopback port while the block runs.
 
     Args:
         dataset: a dataset's folder.
         log: file for what the server prints on stderr; overwritten.
+        options: of `augserver serve`.
         timeout_s: until it must be ready.
     Yields:
         (address, description), such as ("127.0.0.1:40123", "cpu, 2 threads, 5 volumes").
@@ -35,6 +36,7 @@ def child_server(dataset: Path, log: Path, *, timeout_s: float = 60.0) -> Iterat
     """
     # -P: the installed package, whatever lies in the current folder
     command = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve", str(dataset), "--address", "127.0.0.1:0"]
+    command += options
     with log.open("wb") as errors, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
         try:
             yield _wait_until_ready(process, log, timeout_s)
