@@ -82,7 +82,7 @@ def read_last(folder: Path) -> Checkpoint | None:
     last = files[-1]
     way_out = f"delete it to go on from {files[-2].name}" if len(files) > 1 else "delete it to begin anew"
     try:
-        with np.load(last, allow_pickle=False) as content:
+        with last.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         document = json.loads(arrays.pop(_DOCUMENT).tobytes())
         version, step = document["version"], document["step"]

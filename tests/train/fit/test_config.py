@@ -43,7 +43,7 @@ def test_a_file_is_read_with_paths_from_its_own_folder_and_options_win(tmp_path:
     ("changes", "error", "message"),
     [
         ({"setps": 3}, ConfigError, "unknown key 'setps'; did you mean 'steps'"),
-        ({"batches.pach": [1, 2, 3]}, ConfigError, "unknown key batches.pach; did you mean 'patch'"),
+        ({"batches.pach": [1, 2, 3]}, ConfigError, "unknown key 'batches.pach'; did you mean 'patch'"),
         ({"optimizer.learning_rte": 0.1}, ConfigError, "did you mean 'learning_rate'"),
         ({"optimizer.name": "adm"}, ConfigError, "optimizer.name: got 'adm'; did you mean 'adam'"),
         ({"optimizer.learning_rate": 0}, ConfigError, "optimizer.learning_rate: got 0.0; allowed: above 0"),
