@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from augclient import Recipe, Server, Transform, Volume
-from augclient.errors import GeometryError
 from numpy.typing import NDArray
 
 from augtrain.sliding_window import Probabilities
 
 _CHANNELS = 8  # of one warped volume, as the contract has it
 _ITEM_BYTES = 256 << 20  # of one, there and back; a server takes four times that
-_ROUNDING = 1e-6
 
 # Small enough for organs to look like themselves. No reflections: they would make a left kidney of the right one.
 DEFAULT_RECIPE = Recipe.from_dict({"affine": {"rotate_deg": [-8, 8], "scale": [0.95, 1.05]}})
@@ -40,13 +38,14 @@ def average_over_transforms(
         float32 (Z, Y, X, K), that sum to 1 in each voxel. Memory beside it: one such array of the answer in hand, and some of its channels
         (256 MB at most) twice, on their way to the server and back.
     Raises:
-        GeometryError: a transform has no inverse. AugError: what the server answers.
+        RecipeError: the server does not allow the recipe. AugError: what else it answers.
     """
+    affines = list(_draw_affines(server, volume, draws, recipe))  # what the server has against the recipe comes before the work
     total = segment(np.asarray(volume.image, np.float32))
-    for affine in _draw_affines(server, volume, draws, recipe):
+    for affine in affines:
         with server.warp([volume.image], Transform(affine=affine, fill=fill)) as warped:
             answer = segment(np.asarray(next(warped)))
-        back = _inverse(affine)
+        back = np.linalg.inv(np.vstack([affine, [0, 0, 0, 1]]))[:3]  # the server draws none that is near singular
         together = min(_CHANNELS, max(1, _ITEM_BYTES // (8 * answer[..., 0].size)))
         groups = [slice(first, first + together) for first in range(0, answer.shape[3], together)]
         channels = (np.ascontiguousarray(np.moveaxis(answer[..., group], -1, 0)) for group in groups)
@@ -60,16 +59,10 @@ def average_over_transforms(
 def _draw_affines(server: Server, volume: Volume, draws: int, recipe: Recipe) -> Iterator[NDArray[np.float64]]:
     """(3, 4) matrices, output voxel -> input voxel of the whole volume, about its middle."""
     only = Recipe.from_dict({"affine": recipe.to_dict()["affine"]})
-    middle = np.subtract(volume.image.shape[1:], 1) / 2
+    shape = np.asarray(volume.image.shape[1:])
+    small = 2 - shape % 2  # as even as the volume: a patch of whole voxels then has its middle exactly in the volume's, too
     for index in range(draws):
-        # A patch of one voxel has its middle at voxel 0, so that the matrix's last column is where the middle comes from.
-        sample = server.sample(only, index=index, patch=(1, 1, 1), volumes=[volume.info.id]).sample
+        sample = server.sample(only, index=index, patch=small.tolist(), volumes=[volume.info.id]).sample
         affine = sample.affine.astype(np.float64)
-        affine[:, 3] -= affine[:, :3] @ middle
+        affine[:, 3] += affine[:, :3] @ (small - shape) / 2
         yield affine
-
-
-def _inverse(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    if abs(np.linalg.det(affine[:, :3])) < _ROUNDING:
-        raise GeometryError(f"a transform of the recipe has no inverse: {affine.tolist()}; narrow the ranges of its [affine] section")
-    return np.linalg.inv(np.vstack([affine, [0, 0, 0, 1]]))[:3]

@@ -1,0 +1,118 @@
+"""Scans are served while the block runs, and nothing is left of it, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import augclient
+import psutil
+import pytest
+from augclient.errors import AuthError, BackendError, NotFoundError
+from augtrain.predict import scan_server
+from augtrain.predict.scan_server import serve_scans
+
+pytestmark = pytest.mark.slow
+SPACING_MM = (3.0, 3.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def scans(phantoms: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a scan and a file that was cut off."""
+    folder = tmp_path_factory.mktemp("mixed")
+    (folder / "scans").mkdir()
+    (folder / "labels").mkdir()
+    phantoms.write_scan(folder, "whole", phantoms.POSITIONS["flipped"])
+    cut = (folder / "scans" / "whole.nii.gz").read_bytes()[:-4000]
+    (folder / "scans" / "cut.nii.gz").write_bytes(cut)
+    return folder / "scans"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_scans_are_served_to_the_holder_of_the_token_and_then_gone(scans: Path, temporary: Path) -> None:
+    before, children = psutil.Process().children(), []
+
+    def fail_within() -> None:
+        with serve_scans([scans], modality="ct", spacing_mm=SPACING_MM) as served:
+            assert [refusal.id for refusal in served.refused] == ["cut"]
+            assert "truncated" in served.refused[0].reason
+            with pytest.raises(AuthError):
+                augclient.connect(served.address)
+            with augclient.connect(served.address, token=served.token) as server:
+                assert server.dataset().volumes == ("whole",)
+                assert server.dataset().infos["whole"].spacing_mm == pytest.approx(SPACING_MM)
+            children.extend(child for child in psutil.Process().children() if child not in before)
+            raise KeyError("on purpose")
+
+    with pytest.raises(KeyError, match="on purpose"):
+        fail_within()
+    assert [child.is_running() for child in children] == [False]
+    assert list(temporary.iterdir()) == []
+
+
+def test_where_no_scan_is_usable_the_reasons_remain(scans: Path, temporary: Path) -> None:
+    with serve_scans([scans / "cut.nii.gz"], modality="ct", spacing_mm=None) as served:
+        assert served.address is None
+        assert [refusal.id for refusal in served.refused] == ["cut"]
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_without_scans_is_told(temporary: Path) -> None:
+    (temporary / "empty").mkdir()
+    with pytest.raises(NotFoundError, match="no scan was found"), serve_scans([temporary / "empty"], modality="ct", spacing_mm=None):
+        pass
+    assert [each.name for each in temporary.iterdir()] == ["empty"]
+
+
+def test_a_source_that_is_not_there_is_told(temporary: Path) -> None:
+    with pytest.raises(NotFoundError, match="absent"), serve_scans([temporary / "absent"], modality="ct", spacing_mm=None):
+        pass
+
+
+def test_where_augserver_is_not_installed_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(BackendError, match="--server ADDR"):
+        scan_server.augserver_command()
+    monkeypatch.setattr("shutil.which", lambda name: "/somewhere/augserver")
+    assert scan_server.augserver_command() == ["/somewhere/augserver"]
+
+
+SCRIPT = """
+import signal, sys
+from pathlib import Path
+import psutil
+from augtrain.cli.predict import _exit_on_sigterm
+from augtrain.predict.scan_server import serve_scans
+with _exit_on_sigterm(), serve_scans([Path(sys.argv[1])], modality="ct", spacing_mm=None) as served:
+    print(*[child.pid for child in psutil.Process().children()], flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_the_server_too(scans: Path, tmp_path: Path, number: signal.Signals) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", SCRIPT, str(scans / "whole.nii.gz")], stdout=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout is not None
+        server = psutil.Process(int(process.stdout.readline()))
+        assert server.is_running()
+        process.send_signal(number)
+        code = process.wait(60)
+        psutil.wait_procs([server], timeout=60)
+    assert not server.is_running()
+    if number is signal.SIGTERM:
+        assert code == 128 + signal.SIGTERM
+        assert list(tmp_path.iterdir()) == []
