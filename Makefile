@@ -46,5 +46,5 @@ $(VENV)/demo.stamp: $(BIN)/pip $(SOURCES)
 
 $(VENV)/test.stamp: $(BIN)/pip $(SOURCES)
 	@echo "setting up $(VENV): augserver, its client and the test tools (a few minutes the first time)"
-	$(PIP) ./client ".[demo,train]" --group test
+	$(PIP) ./client ".[demo,train,web]" --group test
 	touch $@

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from augserver.augment import compile_recipe
 from augserver.augment.sample import SampleParams
 from augserver.config import MIB
-from augserver.errors import RecipeError, StateError
+from augserver.errors import RecipeError
 from augserver.kernel.cpu import CpuBackend
 from augserver.pipeline.plan import MAX_PATCH_VOXELS, Plan
 from augserver.pipeline.volume_cache import VolumeCache
@@ -53,13 +53,9 @@ class PatchMaker:
         dataset: opened.
         cache_bytes: of decoded volumes; of one volume, where one is larger.
         max_patch_voxels: of one patch.
-    Raises:
-        StateError: the dataset has no volumes.
     """
 
     def __init__(self, dataset: Dataset, *, cache_bytes: int = CACHE_BYTES, max_patch_voxels: int = MAX_PATCH_VOXELS) -> None:
-        if not dataset.volumes:
-            raise StateError(f"dataset {dataset.path} holds no volumes; add some with `augserver ingest SRC --out {dataset.path.name}`")
         self.dataset = dataset
         self.max_patch_voxels = max_patch_voxels
         self._infos = {id_: dataset.info(id_) for id_ in dataset.volumes}

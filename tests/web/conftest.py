@@ -20,10 +20,8 @@ from augserver.store import Dataset, DatasetWriter
 from augserver.web.page import Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-).split()
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
 EVIL = '<img src=x onerror="document.title=1">'
 SPACING_MM = (3.0, 1.5, 1.0)
 SHAPES = {"case_1": (24, 30, 40), "case_2": (26, 32, 36), "case_3": (25, 31, 38)}
@@ -148,3 +146,18 @@ def open_tab(browser: Any) -> Iterator[Callable[..., Any]]:
         for tab in tabs:
             assert [line for line in tab.trouble if "status of 4" not in line] == []  # the network log's line on a refused recipe
             assert len({host for host in tab.hosts if "127.0.0.1" not in host}) == 0
+
+
+@pytest.fixture
+def make_damaged(tmp_path: Path) -> Callable[[], Dataset]:
+    """Make a dataset whose first volume has lost a bit after it was opened."""
+
+    def make() -> Dataset:
+        dataset = make_ct(tmp_path / "damaged.zarr")
+        shard = max((file for file in (dataset.path / "case_1" / "0").rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+        return dataset
+
+    return make

@@ -61,6 +61,7 @@ export function buildViewer(section, dataset, say) {
       channel.hidden = source.channels < 2;
       views.forEach((view) => view.setSource(source, !source.inVolume([0, 0, 0])));
       cursor = source.shape.map((size) => Math.floor(size / 2));
+      drawPresets();
       await setWindow(ct && !source.windowed ? "soft" : "auto");
       say("");
     } catch (error) {
@@ -85,31 +86,37 @@ export function buildViewer(section, dataset, say) {
     return open(() => sampleSource(dataset, request, name));
   }
 
+  /** Take a window by the name of its preset; only "auto" has to ask for the values first. */
   async function setWindow(name) {
-    drawPresets(name);
+    presets.querySelectorAll("input").forEach((input) => (input.checked = input.value === name));
+    const hounsfield = ct && !source.windowed;
+    if (hounsfield) setReach(-1500, 3000);
+    if (hounsfield && name in HU) return show(HU[name][1], HU[name][2]);
     try {
-      const range = await source.range(channelIndex());
-      const [, low, high] = HU[name] ?? [null, range.low, range.high];
-      // both sliders reach what the volume holds and what the presets ask for
-      const reach = ct && !source.windowed ? { low: -1500, high: 3000 } : { low: range.low, high: range.high };
-      const span = reach.high - reach.low;
-      level.setRange(reach.low, reach.high, span / 400);
-      width.setRange(span / 400, span, span / 400);
+      const { low, high } = await source.range(channelIndex());
+      if (!hounsfield) setReach(low, high);
       show(low, high);
     } catch (error) {
       say(error.message);
     }
   }
 
-  function drawPresets(chosen) {
+  function setReach(low, high) {
+    const span = high - low;
+    level.setRange(low, high, span / 400);
+    width.setRange(span / 400, span, span / 400);
+  }
+
+  function drawPresets() {
     const known = ct && !source.windowed ? Object.entries(HU).map(([name, [text]]) => [name, text]) : [];
-    presets.replaceChildren(segments("Window preset", [...known, ["auto", source.windowed ? "0 to 1" : "Auto"]], chosen, setWindow));
+    presets.replaceChildren(segments("Window preset", [...known, ["auto", source.windowed ? "0 to 1" : "Auto"]], "auto", setWindow));
   }
 
   function show(low, high) {
     shown = { low, high };
     level.set((low + high) / 2);
     width.set(high - low);
+    redraw();
     refresh();
   }
 
