@@ -167,7 +167,9 @@ class Receiver:
                 self._heard_at = time.monotonic()
                 if due == 0:
                     raise WireError(f"{self._address}: more parts came after the last batch that was asked for, before {self._step}")
-                if not self._receive_part(data):
+                whole = self._receive_part(data)
+                del data  # or the next part, of the same size, would be joined in colder memory beside it
+                if not whole:
                     continue
                 due = None if due is None else due - 1
                 if due != 0 and not self._wait_for_space():

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from augclient.errors import WireError
 
-PART_BYTES = 2 << 20  # tests/benchmarks/bench_wire.py: 2 MiB beats 1 MiB, and fits the 4 MiB that gRPC clients take by default
+PART_BYTES = 7 << 19  # 3.5 MiB, as augserver's limits.part_bytes: fits the 4 MiB that gRPC clients take by default
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # of an array: its `.data`
 
