@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,7 @@ _SOME_REFUSED = 3
 
 @click.command()
 @click.argument("sources", nargs=-1, metavar="SRC...")
-@click.option(
-    "--model", required=True, type=click.Path(path_type=Path), help="Folder of a model: RUN/model of `augtrain fit`."
-)
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Folder of a model: RUN/model of `augtrain fit`.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results; files of the same name are replaced.")
 @click.option("--server", help="Segment volumes of this running server instead, HOST:PORT; SRC are their ids, none means all.")
 @click.option("--token-file", type=click.Path(path_type=Path), help="With --server: file with its token.")
@@ -153,21 +152,29 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _progress() -> Iterator[OnVolume]:
-    """Two bars on stderr, of the scans and of the tiles of the one in hand; drawn where stderr is a terminal."""
+    """Two bars on stderr, of the scans and of the tiles of the one in hand, where stderr is a terminal.
+
+    They begin with the first scan: before that `augserver ingest` draws its own.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        scans, tiles = progress.add_task("scans", total=None, visible=False), progress.add_task("tiles", total=None, visible=False)
+    # A redirected stdout gets its lines itself; one on the terminal would write into the bars.
+    progress = Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty())
+    scans, tiles = progress.add_task("scans", total=None), progress.add_task("tiles", total=None)
 
-        def on_volume(id: str, number: int, count: int) -> Callable[[int, int], None]:
-            progress.update(scans, completed=number, total=count, visible=True)
-            progress.reset(tiles, description=id, total=None, visible=True)
-            return lambda done, total: progress.update(tiles, completed=done, total=total)
+    def on_volume(id: str, number: int, count: int) -> Callable[[int, int], None]:
+        progress.start()  # no-op once it has
+        progress.update(scans, completed=number, total=count)
+        progress.reset(tiles, description=id, total=None)
+        return lambda done, total: progress.update(tiles, completed=done, total=total)
 
+    try:
         yield on_volume
+    finally:
+        progress.stop()
 
 
 def _line(outcome: Prediction | Refusal) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from augclient import Server, Volume, connect
-from augclient.errors import BudgetError, StateError, VolumeError
+from augclient.errors import BudgetError, StateError, VolumeError, WireError
 from numpy.typing import NDArray
 
 from augtrain.label_map import Grid
@@ -103,6 +103,10 @@ def predict_volumes(
         A Prediction, or the Refusal of a volume of other channels or spacing, or that the server found damaged.
     Raises:
         NotFoundError: no such volume or class. ConfigError: the server is of another modality. StateError: `out` cannot be written.
+        WireError: the server names a volume such that its file would lie elsewhere.
+
+    Memory, with K classes: of each voxel of the volume 4 K + 10 bytes (probabilities, the image as stored and windowed), twice 4 K with
+    transforms; of each voxel of the scan's grid 1 byte, K more with probabilities, 5 more where a class's pieces are looked for.
     """
     out = Path(out)
     dataset = server.dataset()
@@ -110,6 +114,9 @@ def predict_volumes(
     check_dataset(dataset, card)
     class_ids(card, config.classes)
     infos = [dataset.info(id) for id in dict.fromkeys(dataset.volumes if ids is None else ids)]
+    for info in infos:
+        if Path(info.id).name != info.id or info.id.startswith("."):
+            raise WireError(f"the server names a volume {info.id!r}, which is no plain name: no file is written under it")
     _make_folder(out / PROBABILITIES if config.probabilities else out)
     for number, info in enumerate(infos):
         on_tile = on_volume(info.id, number, len(infos)) if on_volume else _ignore

@@ -9,9 +9,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from augclient import Dataset, Recipe, Server, Volume, VolumeInfo
-from augclient.errors import AugError, ConfigError, NotFoundError, RecipeError, VolumeError
+from augclient.errors import AugError, ConfigError, NotFoundError, RecipeError, VolumeError, WireError
 from augtrain.artifact import ModelCard
-from augtrain.predict import NetworkSegmenter, PredictConfig
+from augtrain.predict import NetworkSegmenter, PredictConfig, predict_volumes
 from augtrain.predict.segmenter import check_dataset, check_volume, class_ids
 from numpy.typing import NDArray
 
@@ -69,6 +69,27 @@ def test_another_modality_is_refused(card: ModelCard) -> None:
     dataset = Dataset(fingerprint="", modality="mr", volumes=(), classes={}, class_voxels={}, spacing_mm=None, infos={}, quarantined={})
     with pytest.raises(ConfigError, match="holds mr and the model was trained on ct"):
         check_dataset(dataset, card)
+
+
+def test_a_server_cannot_have_files_written_elsewhere(card: ModelCard, tmp_path: Path) -> None:
+    class Foreign:
+        def dataset(self) -> Dataset:
+            infos = {"../evil": info(id="../evil")}
+            return Dataset(
+                fingerprint="",
+                modality="ct",
+                volumes=("../evil",),
+                classes={},
+                class_voxels={},
+                spacing_mm=None,
+                infos=infos,
+                quarantined={},
+            )
+
+    segmenter = NetworkSegmenter(lambda tiles: tiles, card, PredictConfig())
+    with pytest.raises(WireError, match="evil"):
+        list(predict_volumes(cast(Server, Foreign()), None, segmenter, tmp_path / "out", PredictConfig()))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_class_is_refused_and_the_nearest_named(card: ModelCard) -> None:
