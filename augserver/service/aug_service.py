@@ -215,7 +215,7 @@ class AugService:
             if batch is None:
                 return
             with timed("send", step):
-                if peer is not None:
+                if peer is not None and batch.params:  # a share without a sample lies nowhere
                     yield self._local.refer(peer, batch, self._header(batch))
                 else:
                     with batch:

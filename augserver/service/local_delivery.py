@@ -54,8 +54,8 @@ class LocalDelivery:
         """
         if not request.HasField("local"):
             return None
-        if request.HasField("share") or request.delivery != pb.PARTS or request.part_bytes:
-            raise RequestError("local goes with neither share, part_bytes nor delivery SAMPLES: a batch in shared memory is whole")
+        if request.delivery != pb.PARTS or request.part_bytes:
+            raise RequestError("local goes with neither part_bytes nor delivery SAMPLES: a batch in shared memory is whole")
         if not 1 <= request.local.leases <= MAX_LEASES:
             raise RequestError(f"local.leases must be 1 to {MAX_LEASES}, got {request.local.leases}")
         peer = None if self._listener is None else self._listener.find(request.local.token)

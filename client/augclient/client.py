@@ -16,6 +16,7 @@ from augclient.channel import TlsConfig
 from augclient.dataset import Dataset, Volume, dataset_from_proto, info_from_proto
 from augclient.errors import BudgetError, RequestError, StateError, WireError
 from augclient.fleet import Fleet
+from augclient.fleet.roads import FleetRoad
 from augclient.recipe import Recipe
 from augclient.stream import Sample, Stream, StreamSpec
 from augclient.stream.assembly import BatchAssembler, read_message
@@ -147,7 +148,8 @@ class Server:
             steps: None: endless.
             image_dtype: "float32", "float16" or "uint8" (needs a window in the recipe).
             transport: "auto": memory shared with a server on this host, else gRPC; Stream.transport and .transport_reason say which and
-                why. "local": shared memory or an error (StateError and others, from the first next()). "grpc": never shared memory.
+                why. "local": shared memory or an error (StateError and others, from the first next()); of one server, as batches of
+                several are put together in memory of their own, by one copy from that of each. "grpc": never shared memory.
             state: a token of state_dict(): go on at its step, within the same start and steps.
             prefetch: batches received ahead. Memory: prefetch + 2 batches, and every one that you keep.
             writable: let batches in shared memory be written to, at the price of a private copy of each page that is; they are read-only
@@ -184,15 +186,17 @@ class Server:
             volumes=select_volumes(volumes, dataset),
         )
         fleet, address = self._fleet, self._fleet.only  # not self: a stream must not keep a forgotten Server alive, nor the reverse
-        if address is None:
-            road.rule_out("the batches are put together from several servers")
-        elif stride > 1:
-            road.rule_out(f"with stride {stride} every batch is a call of its own")
+        if address is None and transport == "local":
+            road.rule_out("the batches are put together from several servers, in memory of their own")
+        own_calls = f"with stride {stride} every batch is a call of its own" if stride > 1 else ""
+        if own_calls:
+            road.rule_out(own_calls)
+        roads = FleetRoad(transport, timeout_s=self._timeout_s, ruled_out=own_calls)
 
         def receive(first: int, pool: BufferPool) -> Receiving:
             if address is None:
                 return fleet.receive(
-                    spec, first, pool, prefetch=prefetch, reconnect_s=reconnect_s, step_timeout_s=step_timeout_s, hedge_s=hedge_s
+                    spec, first, pool, roads, prefetch=prefetch, reconnect_s=reconnect_s, step_timeout_s=step_timeout_s, hedge_s=hedge_s
                 )
             metadata = fleet.metadata  # of this thread, which is the trainer's
             return Receiver(
@@ -207,7 +211,7 @@ class Server:
                 step_timeout_s=step_timeout_s,
             )
 
-        stream = Stream(spec, receive, road, state=state, prefetch=prefetch)
+        stream = Stream(spec, receive, roads if address is None else road, state=state, prefetch=prefetch)
         self._streams.add(stream)
         return stream
 

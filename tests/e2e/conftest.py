@@ -288,17 +288,21 @@ def undisturbed(serve: Callable[..., Serving], toy_dataset: Path, taken: Callabl
 
 @pytest.fixture(scope="session")
 def unchanged_shm() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """While entered, no name comes into /dev/shm to stay. Names of others on this machine come and go."""
+    """While entered, no name comes into /dev/shm to stay. Others on this machine use it too: their semaphores are known by their names,
+    as ours would not be multiprocessing's, and what else is theirs comes and goes."""
+
+    def names() -> set[str]:
+        return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.mp-")}
 
     @contextlib.contextmanager
     def unchanged() -> Iterator[None]:
-        before = set(os.listdir("/dev/shm"))
+        before = names()
         yield
-        left, pace = set(os.listdir("/dev/shm")) - before, threading.Event()
+        left, pace = names() - before, threading.Event()
         for _ in range(200):
             if left:
                 pace.wait(0.05)
-                left &= set(os.listdir("/dev/shm"))
+                left &= names()
         assert not left
 
     return unchanged

@@ -17,7 +17,7 @@ from augclient import Recipe, connect
 from augclient.wire.rendezvous import order
 
 from augserver.cli.device_workers import parse_devices
-from augserver.errors import ConfigError, UnavailableError
+from augserver.errors import ConfigError, RequestError, UnavailableError
 
 RECIPE = Recipe(crop={"mode": "uniform"}, affine={"rotate_deg": 10}, noise={"std": [1, 5]})
 HOW: dict[str, Any] = {"patch": (8, 20, 20), "batch_size": 4, "seed": 5}
@@ -44,6 +44,32 @@ def test_three_servers_give_the_bytes_of_one_and_decode_only_their_own_volumes(
         assert [taken(batch) for batch in server.stream(RECIPE, steps=40, **HOW)] == wanted
         volumes = server.dataset().volumes
     assert {order(addresses, volume)[0] for volume in volumes} <= set(addresses)
+
+
+@pytest.mark.slow
+def test_servers_on_this_host_share_memory_with_the_stream_of_a_fleet(
+    warm_server: Callable[..., Any], serve: Callable[..., Any], toy_dataset: Path, wanted: list[Any]
+) -> None:
+    near = [warm_server(toy_dataset) for _ in range(2)]
+    addresses = [each.address for each in near]
+    with connect(addresses) as server, server.stream(RECIPE, steps=40, **HOW) as stream:
+        assert [taken(batch) for batch in stream] == wanted
+        assert stream.transport == "local"
+        assert all(f"{address}: the server is on this host" in stream.transport_reason for address in addresses)
+        assert stream.statistics().held == 0
+    far = serve(toy_dataset, config="[local]\nmode = 'off'\n").address
+    with connect([*addresses, far]) as server:
+        with server.stream(RECIPE, steps=40, **HOW) as stream:
+            assert [taken(batch) for batch in stream] == wanted
+            assert stream.transport == "grpc"
+            assert f"{far}: shared memory cannot be had: the server has no local socket" in stream.transport_reason
+        with server.stream(RECIPE, steps=40, transport="grpc", **HOW) as stream:
+            assert [taken(batch) for batch in stream] == wanted
+            assert "shares memory" not in stream.transport_reason
+        with pytest.raises(RequestError, match='transport: got "local"; allowed here: "auto", "grpc"'):
+            server.stream(RECIPE, transport="local", **HOW)
+    for each in near:
+        each.wait_idle()
 
 
 @pytest.mark.slow

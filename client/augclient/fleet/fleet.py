@@ -14,9 +14,11 @@ from augclient.errors import AugError, DeadlineError, StateError, UnavailableErr
 from augclient.fleet.connections import Connections
 from augclient.fleet.merge import BatchMerge
 from augclient.fleet.receiver import FleetReceiver
+from augclient.fleet.roads import FleetRoad
 from augclient.fleet.roster import Roster
 from augclient.fleet.seeds import Seeds, peer_address
 from augclient.stream.buffers import BufferPool
+from augclient.stream.road import Road
 from augclient.stream.spec import StreamSpec
 from augclient.wire.methods import ServiceCalls
 from augclient.wire.rendezvous import order
@@ -129,6 +131,7 @@ class Fleet:
         spec: StreamSpec,
         first: int,
         pool: BufferPool,
+        roads: FleetRoad,
         *,
         prefetch: int,
         reconnect_s: float,
@@ -142,15 +145,16 @@ class Fleet:
         def make_roster(changed: threading.Condition) -> Roster:
             return Roster(seeds, connections, up=up, down=down, fingerprint=spec.fingerprint, changed=changed)
 
-        def open_call(address: str, step: int, share: pb.Share) -> Any:
+        def open_call(address: str, step: int, share: pb.Share, road: Road) -> Any:
             request = spec.request(step)
             request.share.CopyFrom(share)
-            return connections.calls(address).stream_batches(request, metadata=metadata)
+            return road.open(connections.calls(address), metadata, request)
 
         return FleetReceiver(
             BatchMerge(spec, pool, first=first, prefetch=prefetch),
             make_roster,
             open_call,
+            roads,
             reconnect_s=reconnect_s,
             step_timeout_s=step_timeout_s,
             hedge_s=hedge_s,

@@ -2,11 +2,14 @@
 
     wait for room -> call StreamBatches from `step` with a Share -> parts -> BatchMerge -> next step ... until stop() or the last batch
 
+A server on this host shares its memory: then a part says where a share lies, and one copy takes it from there into the batch.
+
 A lane judges nothing: what ends it is kept in `error` for the receiver, which watches all lanes under one lock.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +19,9 @@ import grpc
 
 from augclient.errors import WireError
 from augclient.fleet.merge import BatchMerge, Share
-from augclient.wire.parts import decode_part
+from augclient.stream.assembly import read_message
+from augclient.stream.road import Road
+from augclient.wire.parts import Part, decode_part
 from augclient.wire.rendezvous import Router
 from augclient.wire.v1 import augserver_pb2 as pb
 
@@ -26,6 +31,7 @@ class Lane:
 
     Args:
         open_call: begins the call for the share from a step on.
+        road: of that call; where it leads to shared memory, shares are copied from there.
         members: all members at work; `member` is the one of this lane, `instead_of` those for which it stands in.
         changed: the receiver's condition; notified after every whole share and at the end.
 
@@ -40,6 +46,7 @@ class Lane:
     def __init__(
         self,
         open_call: Callable[[int, pb.Share], Any],
+        road: Road,
         merge: BatchMerge,
         changed: threading.Condition,
         *,
@@ -54,6 +61,7 @@ class Lane:
         self.shares = 0
         self.error: Exception | None = None
         self._open_call = open_call
+        self._road = road
         self._merge = merge
         self._changed = changed
         self._share = pb.Share(members=members, member=member, instead_of=instead_of)
@@ -91,6 +99,7 @@ class Lane:
         except Exception as caught:  # the receiver judges it
             error = caught
         finally:
+            self._road.close()  # its ring goes back to the server, which may be asked to stand in no more
             with self._changed:
                 self.error = None if self._stopping else error
                 self.waiting_since = self._call = None
@@ -147,7 +156,7 @@ class Lane:
             share = self._merge.begin_share(self.step, part.header, self._takes, self.member)
         if share is None:
             raise WireError(f"{self.member}: batch {self.step}: its first part came without a header")
-        share.add(part)
+        share.add(part if part.slot is None else self._read_slot(part, part.slot, share))
         if not part.last:
             return share
         self.late = self.late and self._overtaken()
@@ -156,6 +165,11 @@ class Lane:
         self._merge.settle()
         self._changed.notify_all()
         return None
+
+    def _read_slot(self, part: Part, data: memoryview, share: Share) -> Part:
+        """A part of bytes in place of one that says where in shared memory they lie."""
+        image, label, _ = self._road.view(read_message(pb.SlotRef, data), *share.size_bytes)
+        return dataclasses.replace(part, image=image.data, label=None if label is None else label.data, slot=None)
 
     def _overtaken(self) -> bool:
         """Whether it is late, and others have sent its share of the batch that is due."""

@@ -142,10 +142,14 @@ class Share:
         self._label_bytes = voxels if header.label_shape else 0
         self._image_at = self._label_at = 0
 
+    @property
+    def size_bytes(self) -> tuple[int, int]:
+        """Of all its samples' image and label."""
+        return len(self._places) * self._image_bytes, len(self._places) * self._label_bytes
+
     def add(self, part: Part) -> None:
         """Copy a part's payload to where it belongs; WireError where it leaves a gap, overlaps, exceeds, or ends too early."""
-        count = len(self._places)
-        image_size, label_size = count * self._image_bytes, count * self._label_bytes
+        image_size, label_size = self.size_bytes
         memory = None if self._batch is None else self._batch.memory
         if part.image is not None and len(part.image):
             self._check("image", part.image_offset, len(part.image), self._image_at, image_size)
@@ -161,7 +165,7 @@ class Share:
             return
         if (self._image_at, self._label_at) != (image_size, label_size):
             raise WireError(
-                f"batch {self._step}: a share of {count} samples ended after {self._image_at} of {image_size} image bytes"
+                f"batch {self._step}: a share of {len(self._places)} samples ended after {self._image_at} of {image_size} image bytes"
                 f" and {self._label_at} of {label_size} label bytes"
             )
         self._finish()

@@ -21,9 +21,11 @@ import grpc
 from augclient.errors import AugError, BudgetError, DeadlineError, StateError, UnavailableError, WireError
 from augclient.fleet.lane import Lane
 from augclient.fleet.merge import BatchMerge
+from augclient.fleet.roads import FleetRoad
 from augclient.fleet.roster import Roster
 from augclient.stream.batch import Batch
 from augclient.stream.outage import is_lost
+from augclient.stream.road import Road
 from augclient.wire.status import error_from_rpc
 from augclient.wire.v1 import augserver_pb2 as pb
 
@@ -34,7 +36,8 @@ class FleetReceiver:
     Args:
         merge: at the first batch.
         make_roster: gives the roster, whose condition is the one handed in.
-        open_call: (address, step, share) -> the call that sends the share of `step` and of those after it.
+        open_call: (address, step, share, road) -> the call that sends the share of `step` and of those after it over that road.
+        roads: gives them.
         reconnect_s: how long no member may be up, from the loss to the next whole batch.
         step_timeout_s, hedge_s: see above; hedge_s None: nobody is late.
     """
@@ -43,7 +46,8 @@ class FleetReceiver:
         self,
         merge: BatchMerge,
         make_roster: Callable[[threading.Condition], Roster],
-        open_call: Callable[[str, int, pb.Share], Any],
+        open_call: Callable[[str, int, pb.Share, Road], Any],
+        roads: FleetRoad,
         *,
         reconnect_s: float,
         step_timeout_s: float,
@@ -51,6 +55,7 @@ class FleetReceiver:
     ) -> None:
         self._merge = merge
         self._open_call = open_call
+        self._roads = roads
         self._reconnect_s = reconnect_s
         self._step_timeout_s = step_timeout_s
         self._hedge_s = hedge_s
@@ -229,10 +234,12 @@ class FleetReceiver:
             self._stand_ins = [self._start_lane(members, member, tuple(sorted(late))) for member in stand_ins]
 
     def _start_lane(self, members: tuple[str, ...], member: str, instead_of: tuple[str, ...] = ()) -> Lane:
-        def open_call(step: int, share: pb.Share) -> Any:
-            return self._open_call(member, step, share)
+        road = self._roads.lane(member, stands_in=bool(instead_of))
 
-        return Lane(open_call, self._merge, self._changed, members=members, member=member, instead_of=instead_of)
+        def open_call(step: int, share: pb.Share) -> Any:
+            return self._open_call(member, step, share, road)
+
+        return Lane(open_call, road, self._merge, self._changed, members=members, member=member, instead_of=instead_of)
 
     def _end(self, lanes: list[Lane]) -> None:
         """Stop lanes and wait for them; not with the lock held, which they need to end."""

@@ -13,7 +13,7 @@ from augclient.errors import StateError
 from augclient.stream.batch import Batch
 from augclient.stream.buffers import BufferPool
 from augclient.stream.heap import settle_heap
-from augclient.stream.road import Road
+from augclient.stream.road import RoadStatistics
 from augclient.stream.spec import StreamSpec
 
 _NOTICED_SHARE = 0.05  # of the time; less would not be felt, and a batch that is there already takes some microseconds as well
@@ -65,6 +65,24 @@ class Receiving(Protocol):
         """Stop receiving and drop what was not taken; any thread, any number of times."""
 
 
+class Roads(Protocol):
+    """Over which batches come: a Road, or those of a fleet."""
+
+    @property
+    def taken(self) -> str | None:
+        """ "local", "grpc", or None before the first call."""
+
+    @property
+    def reason(self) -> str:
+        """Why, for people."""
+
+    def statistics(self) -> RoadStatistics:
+        """Counters at this moment."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
 class Stream(Iterator[Batch]):
     """Batches of a spec, in order, each exactly once; an iterator and a context manager.
 
@@ -77,7 +95,7 @@ class Stream(Iterator[Batch]):
         self,
         spec: StreamSpec,
         receive: Callable[[int, BufferPool], Receiving],
-        road: Road,
+        road: Roads,
         *,
         state: Mapping[str, Any] | None,
         prefetch: int,
