@@ -113,8 +113,12 @@ def test_an_unknown_volume_is_not_found_and_the_nearest_is_named(running: Any) -
 
 def test_what_is_no_request_at_all_is_an_error_and_no_harm(running: Any) -> None:
     call = running.channel.unary_stream("/augserver.v1.AugServer/StreamBatches")
-    with pytest.raises(grpc.RpcError):
-        list(call(b"\xff\xff\xff\xff"))
+    got = refusal(lambda: call(b"\xff\xff\xff\xff"))
+    assert got == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "RequestError",
+        "the request's 4 bytes are no augserver.v1.StreamBatchesRequest message",
+    )
     with pytest.raises(grpc.RpcError) as caught:
         list(call(b"\0" * (2 << 20)))  # above limits.max_request_bytes
     assert caught.value.code() is EXHAUSTED

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
+from augclient.errors import RequestError
+from augclient.wire.status import abort_call
 from augclient.wire.v1 import augserver_pb2 as pb
 
 SERVICE = "augserver.v1.AugServer"
@@ -78,13 +81,29 @@ def service_handler(
             encoded messages (parts.py).
         warp: takes and gives encoded messages.
     """
+
+    def reading(kind: Any, method: Callable[[Any, Any], Any]) -> Callable[[bytes, Any], Any]:
+        """`method` on a request that is parsed here: gRPC itself would answer INTERNAL to bytes that are none, and log a traceback."""
+
+        def call(message: bytes, context: Any) -> Any:
+            try:
+                request = kind.FromString(message)
+            except DecodeError:
+                abort_call(context, RequestError(f"the request's {len(message)} bytes are no {kind.DESCRIPTOR.full_name} message"))
+            return method(request, context)
+
+        return call
+
+    unary_stream = grpc.unary_stream_rpc_method_handler
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "GetDataset": grpc.unary_unary_rpc_method_handler(get_dataset, pb.GetDatasetRequest.FromString, pb.Dataset.SerializeToString),
-            "GetVolume": grpc.unary_stream_rpc_method_handler(get_volume, pb.GetVolumeRequest.FromString, None),
-            "StreamBatches": grpc.unary_stream_rpc_method_handler(stream_batches, pb.StreamBatchesRequest.FromString, None),
-            "GetSample": grpc.unary_unary_rpc_method_handler(get_sample, pb.GetSampleRequest.FromString, None),
+            "GetDataset": grpc.unary_unary_rpc_method_handler(
+                reading(pb.GetDatasetRequest, get_dataset), None, pb.Dataset.SerializeToString
+            ),
+            "GetVolume": unary_stream(reading(pb.GetVolumeRequest, get_volume), None, None),
+            "StreamBatches": unary_stream(reading(pb.StreamBatchesRequest, stream_batches), None, None),
+            "GetSample": grpc.unary_unary_rpc_method_handler(reading(pb.GetSampleRequest, get_sample), None, None),
             "Warp": grpc.stream_stream_rpc_method_handler(warp, None, None),
         },
     )
