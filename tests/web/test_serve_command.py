@@ -28,6 +28,14 @@ def test_the_page_is_up_when_the_server_says_so_and_gone_with_it(ct: Any, tmp_pa
             assert url, log.read_text()
             with urllib.request.urlopen(f"{url[1]}api/dataset", timeout=10) as answer:
                 serving = json.load(answer)["serving"]
+            for path, start in (
+                ("", b"<!doctype html>"),
+                ("static/js/main.js", b"//"),
+                ("static/css/theme.css", b"/*"),
+                ("static/icon.svg", b"<svg"),
+            ):
+                with urllib.request.urlopen(f"{url[1]}{path}", timeout=10) as answer:  # what is installed has the files
+                    assert answer.read().startswith(start)
             assert serving.startswith(re.search(r"serving on (\S+) \(cpu, 1 thread", ready)[1])
         finally:
             process.send_signal(signal.SIGTERM)
