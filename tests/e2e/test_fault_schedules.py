@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import json
 import os
 import select
@@ -81,6 +82,7 @@ class Play:
         self._set_link = set_link
         self._coming = sorted(schedule, key=lambda event: event[0])
         self._ends: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()  # of two that end at once the first struck is first
         self._struck: set[tuple[str, Any]] = set()  # what lasts
 
     def run(self) -> int:
@@ -135,7 +137,7 @@ class Play:
             if fault in ("kill", "cut") or whom.pid == life:  # a pause or a full disk ends with who was killed meanwhile
                 end()
 
-        heapq.heappush(self._ends, (time.monotonic() + for_s, len(self._struck) + id(over), over))
+        heapq.heappush(self._ends, (time.monotonic() + for_s, next(self._numbers), over))
 
     def _end_faults(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
