@@ -169,7 +169,12 @@ def _progress() -> Iterator[OnVolume]:
         progress.start()  # no-op once it has
         progress.update(scans, completed=number, total=count)
         progress.reset(tiles, description=id, total=None)
-        return lambda done, total: progress.update(tiles, completed=done, total=total)
+
+        def on_tile(done: int, total: int) -> None:
+            progress.update(tiles, completed=done, total=total)
+            progress.update(scans, completed=number + done // total)
+
+        return on_tile
 
     try:
         yield on_volume
