@@ -43,7 +43,10 @@ def enlarge(x: Tensor, features: int, name: str) -> Tensor:
 
 def pool(x: Tensor, name: str, *, size: int = 2, stride: int = 2) -> Tensor:
     """The largest of each neighbourhood of `size` voxels per axis; stride 1 keeps the shape."""
-    return _POOLING[_dimensions(x)](size, strides=stride, padding="same", name=name)(x)
+    dimensions = _dimensions(x)
+    # TensorFlow pools no 3-D float16 on a CPU; in float32 the largest is the same, and the next layer casts it back.
+    dtype = "float32" if dimensions == 3 and keras.config.dtype_policy().compute_dtype == "float16" else None
+    return _POOLING[dimensions](size, strides=stride, padding="same", dtype=dtype, name=name)(x)
 
 
 def scores(x: Tensor, classes: int, name: str) -> Tensor:
