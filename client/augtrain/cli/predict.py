@@ -27,7 +27,7 @@ _SOME_REFUSED = 3
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results; files of the same name are replaced.")
 @click.option("--server", help="Segment volumes of this running server instead, HOST:PORT; SRC are their ids, none means all.")
 @click.option("--token-file", type=click.Path(path_type=Path), help="With --server: file with its token.")
-@click.option("--tls-ca", type=click.Path(path_type=Path), help="With --server: encrypt, and trust the certificates in this PEM file.")
+@click.option("--tls-ca", help='With --server: encrypt, and trust the certificates in this PEM file, or "system" the system\'s.')
 @click.option("--patch", help="Size of a tile, Z,Y,X.  [default: that of the training]")
 @click.option("--overlap", type=float, default=0.5, show_default=True, help="Share of a tile's side in common with the next.")
 @click.option("--weighting", default="flat", show_default=True, help="Of overlapping tiles: flat, or gaussian about each one's centre.")
@@ -45,7 +45,7 @@ def predict(
     out: Path,
     server: str | None,
     token_file: Path | None,
-    tls_ca: Path | None,
+    tls_ca: str | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -108,7 +108,7 @@ def _scans(sources: Sequence[str], model: Path, out: Path, config: PredictConfig
 def _volumes(
     address: str,
     token_file: Path | None,
-    tls_ca: Path | None,
+    tls_ca: str | None,
     ids: Sequence[str],
     model: Path,
     out: Path,
@@ -121,7 +121,7 @@ def _volumes(
     from augtrain.predict import NetworkSegmenter, predict_volumes
 
     token = None if token_file is None else _read_token(token_file)
-    tls = None if tls_ca is None else TlsConfig(ca=tls_ca)
+    tls = None if tls_ca is None else TlsConfig(ca=None if tls_ca == "system" else tls_ca)
     with connect(address, token=token, tls=tls) as server:
         yield from predict_volumes(server, ids or None, NetworkSegmenter.load(model, config), out, config, on_volume=on_volume)
 
