@@ -85,7 +85,8 @@ class Learner:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Weights, optimizer slots and the states of dropout's random numbers."""
-        return {f"variable/{k:05d}": keras.ops.convert_to_numpy(each) for k, each in enumerate(self._variables())}
+        values = {f"variable/{k:05d}": keras.ops.convert_to_numpy(each) for k, each in enumerate(self._variables())}
+        return values | _torch_generators()
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `arrays` gave.
@@ -104,6 +105,7 @@ class Learner:
             )
         for variable, array in zip(variables, saved, strict=True):
             variable.assign(array)
+        _restore_torch_generators(arrays)
 
     @property
     def parameters(self) -> int:
@@ -119,6 +121,27 @@ def _optimizer(config: OptimizerConfig) -> Any:
     if config.name == "sgd":
         return keras.optimizers.SGD(config.learning_rate, momentum=config.momentum, global_clipnorm=clip)
     return keras.optimizers.Adam(config.learning_rate, global_clipnorm=clip)
+
+
+def _torch_generators() -> dict[str, NDArray[Any]]:
+    """On PyTorch, Keras's dropout draws from PyTorch's own generators, whose states are no variables; one per device."""
+    if keras.backend.backend() != "torch":
+        return {}
+    import torch
+
+    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+    return {f"torch_generator/{k:02d}": state.numpy() for k, state in enumerate(states)}
+
+
+def _restore_torch_generators(arrays: Mapping[str, NDArray[Any]]) -> None:
+    states = [array for name, array in sorted(arrays.items()) if name.startswith("torch_generator/")]
+    if keras.backend.backend() != "torch" or not states:  # the run began on another backend
+        return
+    import torch
+
+    torch.set_rng_state(torch.from_numpy(states[0]))
+    for device, state in enumerate(states[1 : 1 + torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(torch.from_numpy(state), device)
 
 
 def describe_device() -> str:

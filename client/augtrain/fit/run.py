@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from augclient import Dataset, TlsConfig, connect
-from augclient.errors import ConfigError, NotFoundError, StateError
+from augclient import Dataset
+from augclient.errors import ConfigError, StateError
 
 from augtrain.artifact import ModelCard, load_model, save_model
 from augtrain.fit.config import FitConfig
+from augtrain.fit.connection import connect_server
 from augtrain.fit.event_file import EventFile
 from augtrain.fit.feed import BatchFeed
 from augtrain.fit.history import History, Validation
@@ -66,12 +67,19 @@ class FitResult:
         return {**dataclasses.asdict(self), "out": str(self.out)}
 
 
-def fit(config: FitConfig, *, progress: RunProgress | None = None, on_step: Callable[[int, float], None] | None = None) -> FitResult:
+def fit(
+    config: FitConfig,
+    *,
+    progress: RunProgress | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    pictures: bool = True,
+) -> FitResult:
     """Train a network, or go on where the run of this folder stopped.
 
     Args:
         progress: told how far it is; None: nobody is.
         on_step: called with (step, loss) after each step, before anything of it is written.
+        pictures: whether curves.png and prediction.png are drawn at the end.
     Returns:
         see FitResult. SIGINT and SIGTERM end a run at a checkpoint, with `finished` False.
     Raises:
@@ -81,7 +89,7 @@ def fit(config: FitConfig, *, progress: RunProgress | None = None, on_step: Call
     network = find_network(config)
     progress = progress or RunProgress()
     progress.note(describe_device())
-    with hold_folder(config.out) as out, connect(config.server, token=_token(config), tls=_tls(config)) as server, StopRequest() as stop:
+    with hold_folder(config.out) as out, connect_server(config) as server, StopRequest() as stop:
         dataset = server.dataset()
         volumes = split_volumes(dataset, config.batches, config.validation, config.recipe)
         objective = parse_loss(config.loss, class_voxels=volumes.class_voxels)
@@ -111,8 +119,9 @@ def fit(config: FitConfig, *, progress: RunProgress | None = None, on_step: Call
         finally:
             feed.close()
         (out / "result.json").write_text(json.dumps(result.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
-        draw_curves(out / "curves.png", training.history, result.augmented_from)
-        if finished:
+        if pictures:
+            draw_curves(out / "curves.png", training.history, result.augmented_from)
+        if pictures and finished:
             _draw_prediction(out, validator, volumes, classes)
         return result
 
@@ -200,18 +209,3 @@ def _check_occluded_label(config: FitConfig, classes: dict[int, str], objective:
             f"occlude.label of the recipe: got {label}, which no class has ({', '.join(f'{id} {name}' for id, name in classes.items())}); "
             f'allowed: one of these, "keep", or an id that the loss ignores, as in loss = "iou:ignore={label}"'
         )
-
-
-def _token(config: FitConfig) -> str | None:
-    if config.token_file is None:
-        return None
-    try:
-        return Path(config.token_file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise NotFoundError(f"token_file {config.token_file!r} cannot be read: {error.strerror}") from error
-
-
-def _tls(config: FitConfig) -> TlsConfig | bool | None:
-    if config.tls_ca is None:
-        return None
-    return True if config.tls_ca == "system" else TlsConfig(ca=config.tls_ca)

@@ -13,7 +13,7 @@ def tiny(classes: int, *, channels: int = 1, features: int = 6, heads: int = 1) 
     image = keras.Input((None, None, None, channels))
     x = layers.Conv3D(features, 3, padding="same", activation="relu")(image)
     x = layers.Dropout(0.2)(layers.BatchNormalization(momentum=0.8)(x))
-    coarse = layers.Conv3D(features, 3, padding="same", activation="relu")(layers.AveragePooling3D(2)(x))
+    coarse = layers.Conv3D(features, 2, strides=2, activation="relu")(x)
     fine = layers.Concatenate()([x, layers.UpSampling3D(2)(coarse)])
     outputs = [layers.Conv3D(classes, 1, activation="softmax", dtype="float32")(each) for each in (fine, coarse)][:heads]
     return keras.Model(image, outputs if heads > 1 else outputs[0])
