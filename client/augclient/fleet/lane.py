@@ -21,6 +21,7 @@ from augclient.errors import WireError
 from augclient.fleet.merge import BatchMerge, Share
 from augclient.stream.assembly import read_message
 from augclient.stream.road import Road
+from augclient.wire.ended_call import let_go
 from augclient.wire.parts import Part, decode_part
 from augclient.wire.rendezvous import Router
 from augclient.wire.v1 import augserver_pb2 as pb
@@ -140,7 +141,7 @@ class Lane:
                 if due != 0 and (self._overtaken() or not self._wait_for_room()):
                     return
         finally:
-            call.cancel()  # no-op after the end; else the server must not go on computing
+            let_go(call)  # else the server would go on computing
         if due != 0:
             raise WireError(f"{self.member}: the server ended the stream before batch {self.step}, which it was asked for")
 

@@ -15,6 +15,7 @@ import grpc
 
 from augclient.errors import AugError, AuthError, BudgetError, UnavailableError
 from augclient.local import RingLink
+from augclient.wire.ended_call import let_go
 from augclient.wire.status import named_error
 
 
@@ -72,6 +73,12 @@ class LocalCall:
             data = next(self._follow(self._begin(None)))
         self._begun = True
         return data
+
+    def let_go(self) -> None:
+        """cancel() on the thread that reads: nothing of the call stays behind."""
+        self.cancel()
+        if self._call is not None:
+            let_go(self._call)
 
     def cancel(self) -> None:
         """End what is under way, from any thread."""

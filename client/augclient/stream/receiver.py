@@ -22,6 +22,7 @@ from augclient.errors import AugError, BudgetError, DeadlineError, UnavailableEr
 from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
 from augclient.stream.outage import Outage, is_lost
+from augclient.wire.ended_call import let_go
 from augclient.wire.status import error_from_rpc, named_error
 
 
@@ -177,7 +178,7 @@ class Receiver:
                 self._heard_at = time.monotonic()
         finally:
             self._heard_at = None
-            call.cancel()  # no-op after the end; else the server must not go on computing
+            let_go(call)  # else the server would go on computing
         if due != 0:
             raise WireError(f"{self._address}: the server ended the stream before batch {self._step}, which it was asked for")
 
