@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from augtrain.cli.value_lists import read_ids, read_sizes
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -47,17 +49,6 @@ _OVERRIDES = {
 """Option -> key of the config."""
 
 
-def _ids(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    return None if value is None else [each.strip() for each in value.split(",") if each.strip()]
-
-
-def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
-    try:
-        return None if value is None else [int(each) for each in value.replace("x", ",").split(",")]
-    except ValueError:
-        raise click.BadParameter(f"got {value!r}; allowed: three whole numbers Z,Y,X such as 64,64,64") from None
-
-
 def _start(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
     return int(value) if value is not None and value.isdigit() else value
 
@@ -67,7 +58,7 @@ def _start(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 @click.option("--server", "servers", multiple=True, metavar="ADDRESS", help="host:port; several: a fleet.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; with the same command it goes on where it was stopped.")
 @click.option("--recipe", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of the augmentation.")
-@click.option("--patch", callback=_sizes, metavar="Z,Y,X", help="Voxels of a patch.")
+@click.option("--patch", callback=read_sizes, metavar="Z,Y,X", help="Voxels of a patch.")
 @click.option("--model", metavar="NETWORK", help="rister_fcn, unet3d, residual_unet3d, unet2d, fcn2d or deeplabv3.")
 @click.option("--width", type=float, help="Factor on the network's feature counts.")
 @click.option("--loss", help="Such as iou, dice:weighting=square, cross_entropy+0.5*dice.")
@@ -75,7 +66,7 @@ def _start(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 @click.option("--batch-size", type=int, help="Patches per batch.")
 @click.option("--dtype", help="Of images on the way: float32, float16 or uint8.")
 @click.option("--transport", help="auto, local or grpc.")
-@click.option("--volumes", callback=_ids, metavar="ID,...", help="Use these volumes alone.")
+@click.option("--volumes", callback=read_ids, metavar="ID,...", help="Use these volumes alone.")
 @click.option("--optimizer", help="adam or sgd.")
 @click.option("--learning-rate", type=float)
 @click.option("--momentum", type=float, help="Of sgd.")
@@ -88,7 +79,7 @@ def _start(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     metavar="STEP|plateau",
     help="First step with augmentation; plateau: once the loss stops falling.",
 )
-@click.option("--validation", callback=_ids, metavar="ID,...", help="Volumes that are never trained on.")
+@click.option("--validation", callback=read_ids, metavar="ID,...", help="Volumes that are never trained on.")
 @click.option("--validation-fraction", type=float, help="Share of the volumes instead, by a hash of their ids.")
 @click.option("--validation-fold", metavar="I/K", help="The I-th (from 0) of K folds instead.")
 @click.option("--validate-every", type=int, metavar="STEPS", help="0: at the end alone.")
@@ -105,6 +96,7 @@ def fit(config: Path | None, servers: tuple[str, ...], out: Path | None, as_json
     history.csv, curves.png, prediction.png and event files for TensorBoard. Killed or stopped by Ctrl-C, the same command goes on with the
     very next batch.
     """
+    from augclient.errors import ConfigError
     from rich.console import Console
 
     from augtrain.fit import FitConfig
@@ -117,8 +109,14 @@ def fit(config: Path | None, servers: tuple[str, ...], out: Path | None, as_json
     read = FitConfig.load(config, overrides) if config is not None else FitConfig.from_table({}, overrides)
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, which tells of its build and its optimizer
-    from augtrain.fit import fit as train
-    from augtrain.fit.progress import RichProgress
+    try:
+        from augtrain.fit import fit as train
+        from augtrain.fit.progress import RichProgress
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f'training needs {error.name}, which is not installed; pip install "augserver-client[train,tensorflow]", or choose another '
+            "backend of Keras that is there by KERAS_BACKEND=torch or jax"
+        ) from error
 
     result = train(read, progress=RichProgress(Console(stderr=True)))
     if as_json:

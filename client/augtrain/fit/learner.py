@@ -59,7 +59,9 @@ class Learner:
             self.network = network.build(outputs, channels=channels, **config.network_options)
             self.objective = objective
             self._model = SupervisedModel(self.network, objective)
-            self._model.compile(optimizer=_optimizer(config.optimizer), jit_compile=config.optimizer.jit)
+            # "auto" compiles on JAX, which is made for it, and does not on PyTorch
+            jit = config.optimizer.jit if keras.backend.backend() == "tensorflow" else "auto"
+            self._model.compile(optimizer=_optimizer(config.optimizer), jit_compile=jit)
         finally:
             keras.config.set_dtype_policy(before)
         self._model.optimizer.build(self._model.trainable_variables)

@@ -49,7 +49,7 @@ class OptimizerConfig:
         momentum: of "sgd".
         clip_norm: gradients are scaled down together where their common L2 norm exceeds this; 0: never. Nguyen had 3 and 5.
         precision: "float32"; "mixed_float16" or "mixed_bfloat16" compute in 16 bits and keep weights and losses in 32.
-        jit: compile the step by XLA (TensorFlow; JAX always does): slow to begin, and on a GPU often faster.
+        jit: on TensorFlow, compile the step by XLA, which takes long to begin. On JAX that is always done, on PyTorch never.
         deterministic: on TensorFlow, let the same machine repeat a run to the bit, at some cost in speed.
     """
 
