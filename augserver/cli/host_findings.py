@@ -16,7 +16,7 @@ from augserver.cli.finding import Finding, bad, good
 from augserver.errors import AugError
 from augserver.service.address import parse_address
 
-LIBRARIES = ("zarr", "SimpleITK", "nibabel", "grpc", "google.protobuf")
+LIBRARIES = ("zarr", "nibabel", "grpc", "google.protobuf")
 MIN_FREE_BYTES = 2 << 30  # a decoded CT of 512 x 512 x 600 with its label takes half a gigabyte, and batches come on top
 
 
@@ -35,6 +35,7 @@ def optional_findings(address: str) -> Iterator[Finding]:
     Args:
         address: where `augserver serve` listens by default.
     """
+    yield _library("SimpleITK")  # reads scans; a server reads datasets
     yield _port(address)
     yield _memory()
     yield _shared_memory()

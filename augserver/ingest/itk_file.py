@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from augserver.errors import VolumeError
 from augserver.geometry import affine_from_itk
@@ -15,6 +14,7 @@ from augserver.ingest.metaimage import check_metaimage
 from augserver.ingest.nrrd import check_nrrd
 from augserver.ingest.payload import Payload
 from augserver.ingest.scan import Scan, geometry_of
+from augserver.ingest.simple_itk import sitk
 
 
 def read_metaimage(path: Path) -> Scan:

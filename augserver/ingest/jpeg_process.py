@@ -12,10 +12,10 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
+from augserver.ingest.simple_itk import sitk
 
 _TIMEOUT_S = 60.0
 _pools: list[ProcessPoolExecutor] = []  # none or one
