@@ -189,7 +189,10 @@ def _line(outcome: Prediction | Refusal) -> str:
         return f"refused {outcome.id}: {outcome.reason}"
     found = ", ".join(f"{name} {ml:.4g} ml" for name, ml in outcome.volume_ml.items() if ml) or "nothing found"
     removed = ", ".join(f"{name} {ml:.3g} ml" for name, ml in outcome.removed_ml.items())
-    return f"{outcome.path}: {found}{f'; smaller pieces removed: {removed}' if removed else ''} ({outcome.seconds:.1f} s)"
+    notes = f"; smaller pieces removed: {removed}" if removed else ""
+    if not outcome.on_scan_grid:
+        notes += "; on the grid of the server's volume, as it does not know that of the scan: ingest the scan again"
+    return f"{outcome.path}: {found}{notes} ({outcome.seconds:.1f} s)"
 
 
 def _report(outcomes: Sequence[Prediction | Refusal]) -> dict[str, Any]:
@@ -202,6 +205,7 @@ def _report(outcomes: Sequence[Prediction | Refusal]) -> dict[str, Any]:
                 "file": str(each.path),
                 "shape": list(each.shape),
                 "spacing_mm": list(each.spacing_mm),
+                "on_scan_grid": each.on_scan_grid,
                 "volume_ml": each.volume_ml,
                 "removed_ml": each.removed_ml,
                 "seconds": round(each.seconds, 3),

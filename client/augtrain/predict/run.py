@@ -38,6 +38,7 @@ class Prediction:
         path: of the label map.
         shape: (Z, Y, X) of the scan's grid.
         spacing_mm: zyx, of that grid.
+        on_scan_grid: whether that is the grid of the scan's file; False: the server does not know it, and the result is on the volume's.
         volume_ml: name of each class written -> millilitres of it.
         removed_ml: name -> millilitres that the clean-up made background, where it did.
         seconds: for reading it from the server, segmenting and writing it.
@@ -47,6 +48,7 @@ class Prediction:
     path: Path
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    on_scan_grid: bool
     volume_ml: dict[str, float]
     removed_ml: dict[str, float]
     seconds: float
@@ -158,6 +160,7 @@ def _write(volume: Volume, probabilities: Probabilities, segmenter: Segmenter, o
         "path": path,
         "shape": grid.shape,
         "spacing_mm": grid.spacing_mm,
+        "on_scan_grid": volume.info.source_shape is not None,
         "volume_ml": {names[number]: float(counts[number]) * ml for number in wanted},
         "removed_ml": {names[number]: count * ml for number, count in removed.items()},
     }

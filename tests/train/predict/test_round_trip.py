@@ -10,6 +10,7 @@ label of 3 mm has lost.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -56,12 +57,27 @@ def test_a_perfect_prediction_survives(
     truth = np.asarray(nibabel.load(folder / "labels" / f"{position}.nii.gz").dataobj)
     label = np.asarray(got.dataobj)
     assert label.dtype == np.uint8
+    assert prediction.on_scan_grid
     assert prediction.shape == scan.shape[::-1]
     np.testing.assert_allclose(got.affine, scan.affine, atol=1e-4)
     for id, name in ((1, "soft tissue"), (2, "bone")):
         assert phantoms.dice(label == id, truth == id) > 0.97
         ml = (label == id).sum() * abs(np.linalg.det(scan.affine[:3, :3])) / 1000
         assert prediction.volume_ml[name] == pytest.approx(ml)
+
+
+def test_a_volume_whose_scan_nobody_knows_is_answered_on_its_own_grid(
+    served: tuple[Server, Path], card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a dataset is served that was ingested before grids were kept."""
+    server, _ = served
+    dataset, volume = server.dataset(), server.volume("flipped")
+    bare = dataclasses.replace(volume.info, source_shape=None, source_affine=None)
+    monkeypatch.setattr(server, "volume", lambda id: dataclasses.replace(volume, info=bare))
+    prediction, got = predicted(server, "flipped", card, tmp_path)
+    assert dataset.infos["flipped"].source_shape is not None
+    assert (prediction.on_scan_grid, prediction.shape) == (False, volume.info.shape[1:])
+    np.testing.assert_array_equal(np.asarray(got.dataobj).T, volume.label)
 
 
 def test_the_file_says_what_its_numbers_mean(served: tuple[Server, Path], card: ModelCard, tmp_path: Path) -> None:
