@@ -25,6 +25,7 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python tests/benchmarks/bench_ingest.py
 	$(BIN)/python tests/benchmarks/bench_kernel.py
 	$(BIN)/python tests/benchmarks/bench_wire.py --rounds 3 --window-s 1
+	$(BIN)/python tests/benchmarks/bench_page.py --rounds 1 --window-s 1
 	$(BIN)/python tests/benchmarks/bench_local.py --rounds 1 --window-s 0.5
 	$(BIN)/python tests/benchmarks/bench_delivery.py --rounds 1 --window-s 0.5
 

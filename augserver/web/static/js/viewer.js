@@ -38,7 +38,12 @@ export function buildViewer(section, dataset, say) {
       "div",
       { class: "tools" },
       el("div", { class: "card" }, el("h2", {}, "Window"), level.element, width.element),
-      el("div", { class: "card" }, el("h2", {}, "Labels"), el("label", { class: "field" }, "Opacity", opacity), legend),
+      el(
+        "div",
+        { class: "card" },
+        el("h2", {}, "Labels"),
+        ...(boxes.length ? [el("label", { class: "field" }, "Opacity", opacity), legend] : [el("p", { class: "quiet" }, "nothing is labelled")]),
+      ),
     ),
   );
   choice.style.width = "auto";
