@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import SimpleITK
 from augclient import Server
-from augtrain.artifact import ModelCard, save_model
+from augclient.errors import StateError
+from augtrain.artifact import ModelCard, load_model, save_model
 from augtrain.cli import main
 from augtrain.label_map import open_label_file
+from augtrain.sliding_window import predictor
 from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -180,6 +182,21 @@ def test_a_2d_network_segments_plane_by_plane(
     np.testing.assert_array_equal(*labels)
     code, _, error = run("flipped", "--server", server._address, "--model", flat, "--out", tmp_path / "out", "--patch", "4,32,32")
     assert (code, "1 voxel deep" in error) == (2, True)
+
+
+def test_a_saved_network_of_augtrain_answers_as_before(networks: dict[str, Any], card: ModelCard, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    model = networks["unet2d"].build(3, channels=1, width=0.1)
+    mine = replace(card, network="unet2d", network_options={"width": 0.1}, patch=(1, 32, 32))
+    save_model(tmp_path / "mine", model, mine)
+    loaded, read = load_model(tmp_path / "mine")
+    tiles = np.random.default_rng(6).random((2, 1, 32, 48, 1), np.float32)
+    np.testing.assert_array_equal(predictor(loaded)(tiles), predictor(model)(tiles))
+    assert read == mine
+    save_model(tmp_path / "other", model, replace(mine, network_options={"width": 0.2}))
+    with pytest.raises(StateError, match="do not fit the network 'unet2d'"):
+        load_model(tmp_path / "other")
 
 
 def test_only_named_classes_and_their_largest_pieces_are_written(
