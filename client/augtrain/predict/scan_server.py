@@ -28,7 +28,7 @@ from typing import Any
 
 from augclient.errors import AugError, BackendError, NotFoundError, UnavailableError
 
-_READY_S = 60.0
+_READY_S = 180.0  # importing takes a busy machine a minute
 _STOP_S = 15.0
 _READY = re.compile(r"serving on (\S+) ")
 _SOME_REFUSED, _NOTHING_USABLE = 3, 2  # exit codes of `augserver ingest`
@@ -90,9 +90,23 @@ def serve_scans(sources: Sequence[Path], *, modality: str, spacing_mm: Sequence[
             return
         tokens = folder / "tokens.toml"
         tokens.write_text(f'[predict]\nsha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\nrights = ["read", "warp"]\n')
-        serve = ["serve", str(folder / "scans.zarr"), "--address", "127.0.0.1:0", "--backend", "cpu", "--token-file", str(tokens)]
-        with _child([*command, *serve, "--supervisor", str(os.getpid())], log=folder / "server.log") as process:
-            yield ScanServer(address=_wait_until_ready(process, folder / "server.log"), token=token, refused=refused)
+        with serve_dataset(folder / "scans.zarr", folder / "server.log", "--backend", "cpu", "--token-file", str(tokens)) as address:
+            yield ScanServer(address=address, token=token, refused=refused)
+
+
+@contextmanager
+def serve_dataset(dataset: Path, log: Path, *options: str) -> Iterator[str]:
+    """Serve a dataset on loopback while the block runs; its address. Should this process be killed, the system ends the server.
+
+    Args:
+        log: file for what the server prints on stderr; overwritten.
+        options: of `augserver serve`.
+    Raises:
+        BackendError: augserver is not installed here. UnavailableError: the server did not start.
+    """
+    serve = ["serve", str(dataset), "--address", "127.0.0.1:0", *options, "--supervisor", str(os.getpid())]
+    with run_child([*augserver_command(), *serve], log=log) as process:
+        yield _wait_until_ready(process, log)
 
 
 def augserver_command() -> list[str]:
@@ -115,7 +129,7 @@ def augserver_command() -> list[str]:
 
 def _ingest(command: Sequence[str]) -> Any:
     """Run `augserver ingest --json`; its report."""
-    with _child(command, log=None) as process:
+    with run_child(command, log=None) as process:
         answer, _ = process.communicate()
     if process.returncode not in (0, _SOME_REFUSED, _NOTHING_USABLE):
         raise AugError(f"`augserver ingest` ended with code {process.returncode}; it says why above")
@@ -125,8 +139,8 @@ def _ingest(command: Sequence[str]) -> Any:
 
 
 @contextmanager
-def _child(command: Sequence[str], *, log: Path | None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has ended when the block is left. Its stderr goes to `log`, or is ours."""
+def run_child(command: Sequence[str], *, log: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose stdout is read here, and that has ended when the block is left. Its stderr goes to `log`, or is ours."""
     with contextlib.ExitStack() as stack:
         errors = None if log is None else stack.enter_context(log.open("wb"))
         process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors))
@@ -147,14 +161,14 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
     line, deadline = b"", time.monotonic() + _READY_S
     while not line.endswith(b"\n"):
         if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise UnavailableError(f"the server of the scans was not ready after {_READY_S:g} s: {_last_words(log)}")
+            raise UnavailableError(f"the server was not ready after {_READY_S:g} s: {_last_words(log)}")
         some = os.read(process.stdout.fileno(), 4096)
         if not some:
-            raise UnavailableError(f"the server of the scans ended before it was ready: {_last_words(log)}")
+            raise UnavailableError(f"the server ended before it was ready: {_last_words(log)}")
         line += some
     ready = _READY.match(line.decode(errors="replace"))
     if ready is None:
-        raise UnavailableError(f"the server of the scans said {line!r} where its address was due; augserver is of another version")
+        raise UnavailableError(f"the server said {line!r} where its address was due; augserver is of another version")
     return ready[1]
 
 

@@ -1,0 +1,125 @@
+"""What the cells came to, a line each: kept through any kill, and refused where it is of another comparison.
+
+    OUT/results.jsonl       {"comparison": {...}}       what all cells have in common
+                            {"loss": "iou", "augmented": true, "seed": 0, "mean_dice": 0.81, ...}
+
+A line is on the disk before its cell counts as done. A kill can leave half a line, at the end alone: the next session cuts it off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from augclient.errors import StateError
+
+from augtrain.compare.cells import Cell
+
+FILE = "results.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellResult:
+    """One line.
+
+    Attributes:
+        loss, augmented, seed: the cell's.
+        steps: batches trained on; best_step: those that the scored network has seen.
+        mean_dice: mean over the organs of `dice`, on the validation volumes; None: neither truth nor prediction has any.
+        dice: organ -> mean over the volumes; None: none has it.
+        training_loss: mean of the last steps.
+        seconds: of this cell's last session.
+    """
+
+    loss: str
+    augmented: bool
+    seed: int
+    steps: int
+    best_step: int
+    mean_dice: float | None
+    dice: dict[str, float | None]
+    training_loss: float
+    seconds: float
+
+    @property
+    def cell(self) -> Cell:
+        return Cell(loss=self.loss, augmented=self.augmented, seed=self.seed)
+
+
+class ResultFile:
+    """The open file; see open_results."""
+
+    def __init__(self, file: IO[str], results: dict[Cell, CellResult]) -> None:
+        self._file = file
+        self.results = results
+
+    def add(self, result: CellResult) -> None:
+        """Take a cell's result; on the disk when this returns."""
+        self._write(dataclasses.asdict(result))
+        self.results[result.cell] = result
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+@contextmanager
+def open_results(folder: Path, identity: Mapping[str, Any]) -> Iterator[ResultFile]:
+    """Open a folder's results, or begin them; no other process can until the end of the block.
+
+    Raises:
+        StateError: the folder cannot be written to, or is in use; or the results are damaged, or of another comparison.
+    """
+    path = folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StateError(f"{path} cannot be written to ({error.strerror}); choose another folder by --out") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StateError(f"{path} is in use by another augtrain compare; wait for it, or choose another folder by --out") from None
+        whole = _read_whole_lines(file)
+        opened = ResultFile(file, {})
+        if whole:
+            opened.results.update(_read_results(path, whole, identity))
+        else:
+            opened._write({"comparison": identity})
+        yield opened
+
+
+def _read_whole_lines(file: IO[str]) -> list[str]:
+    """The lines, without a last one that a kill has cut; it is cut from the file, too."""
+    file.seek(0)
+    text = file.read()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        file.truncate(len(whole.encode()))
+    return whole.splitlines()
+
+
+def _read_results(path: Path, lines: list[str], identity: Mapping[str, Any]) -> dict[Cell, CellResult]:
+    try:
+        theirs = json.loads(lines[0])["comparison"]
+        results = [CellResult(**json.loads(line)) for line in lines[1:]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{path} is damaged or no file of results ({error}); choose another folder by --out") from error
+    ours = json.loads(json.dumps(identity))
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing:
+        key = differing[0]
+        raise StateError(
+            f"{path} is of another comparison: {key} was {json.dumps(theirs.get(key))}, and is {json.dumps(ours[key])} now; take what it "
+            "was, or another folder by --out"
+        )
+    return {each.cell: each for each in results}

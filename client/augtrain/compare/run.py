@@ -1,0 +1,109 @@
+"""Run the cells that are not done, one after another in this process, and keep each as it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from augtrain.compare.cells import Cell, CompareConfig
+from augtrain.compare.progress import CompareProgress
+from augtrain.compare.results import CellResult, open_results
+from augtrain.compare.summary import Row, summarise
+from augtrain.compare.tables import write_tables
+from augtrain.fit import FitResult, fit
+from augtrain.fit.connection import connect_server
+from augtrain.fit.learner import find_network
+from augtrain.fit.volumes import split_volumes
+from augtrain.losses import parse_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a comparison came to.
+
+    Attributes:
+        settings: what all cells have in common.
+        results: of the cells that are asked for and done, in the order of CompareConfig.cells().
+        missing: cells that are not done.
+    """
+
+    settings: dict[str, Any]
+    results: tuple[CellResult, ...]
+    missing: tuple[Cell, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        return summarise(self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "settings": self.settings,
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "cells": [dataclasses.asdict(each) for each in self.results],
+            "missing": [dataclasses.asdict(each) for each in self.missing],
+        }
+
+
+def compare(config: CompareConfig, *, progress: CompareProgress | None = None) -> Comparison:
+    """Train every cell that has no result yet, and write the tables.
+
+    The folder gets results.jsonl, table.md, table.csv, cells.csv, comparison.json and the runs. Stopped by SIGINT or SIGTERM it returns
+    with cells `missing`; killed or not, the same call goes on in the middle of the cell that it was in.
+
+    Raises:
+        What augtrain.fit.fit() raises, before the first cell where it can be known then. StateError: the folder is another comparison's.
+    """
+    progress = progress or CompareProgress()
+    template = config.template
+    find_network(template)
+    with connect_server(template) as server:
+        dataset = server.dataset()
+        volumes = split_volumes(dataset, template.batches, template.validation, template.recipe)
+    for loss in config.losses:
+        parse_loss(loss, class_voxels=volumes.class_voxels)
+    identity = config.identity(dataset.fingerprint)
+    cells = config.cells()
+    with open_results(template.out, identity) as kept:
+        for number, cell in enumerate(cells):
+            if cell in kept.results:
+                continue
+            done = sum(each in kept.results for each in cells)
+            with progress.cell(cell, done, len(cells), template.steps):
+                result = _train(config, cell, progress)
+            if result is None:
+                break
+            kept.add(result)
+            progress.finished(result, number + 1, len(cells))
+        results = tuple(kept.results[cell] for cell in cells if cell in kept.results)
+        missing = tuple(cell for cell in cells if cell not in kept.results)
+        comparison = Comparison(settings=identity, results=results, missing=missing)
+        write_tables(template.out, comparison)
+    return comparison
+
+
+def _train(config: CompareConfig, cell: Cell, progress: CompareProgress) -> CellResult | None:
+    """A cell's result; None where a signal stopped it."""
+    begin = time.perf_counter()
+    result: FitResult = fit(config.run_of(cell), progress=progress, pictures=False)
+    # what the last network left behind in this process would add up over the cells
+    keras.backend.clear_session()
+    gc.collect()
+    if not result.finished or result.best is None:
+        return None
+    return CellResult(
+        loss=cell.loss,
+        augmented=cell.augmented,
+        seed=cell.seed,
+        steps=result.steps,
+        best_step=result.best.step,
+        mean_dice=result.best.mean_dice,
+        dice=result.best.dice,
+        training_loss=result.loss,
+        seconds=round(time.perf_counter() - begin, 3),
+    )

@@ -1,0 +1,89 @@
+"""A comparison for people and programs: on the terminal, as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from augtrain.compare.run import Comparison
+
+_NUMBERS = ("mean", "sd", "n")
+
+
+def make_table(comparison: Comparison) -> Table:
+    """For a terminal: a row per loss and augmentation, Dice as mean ± standard deviation over the seeds."""
+    table = Table(title="Dice on volumes that were not trained on, mean ± sd over the seeds", title_justify="left")
+    heading, rows = _cells(comparison)
+    for number, name in enumerate(heading):
+        table.add_column(Text(name), justify="left" if number < 2 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def make_markdown(comparison: Comparison) -> str:
+    """The same as a Markdown table; losses as they are written on the command line."""
+    heading, rows = _cells(comparison)
+    lines = ["| " + " | ".join(heading) + " |", "|" + "|".join([" --- ", " --- ", *([" ---: "] * (len(heading) - 2))]) + "|"]
+    lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def write_tables(folder: Path, comparison: Comparison) -> None:
+    """table.md, table.csv (a line per row), cells.csv (a line per run) and comparison.json; each replaced at once."""
+    rows = comparison.rows
+    organs = list(rows[0].dice) if rows else []
+    scores = ["mean_dice", *organs]
+    heading = ["loss", "augmented", *(f"{score}_{number}" for score in scores for number in _NUMBERS), "seconds_mean"]
+    lines: list[list[Any]] = []
+    for row in rows:
+        spreads = [row.mean_dice, *(row.dice[name] for name in organs)]
+        lines.append([row.loss, row.augmented, *(getattr(each, number) for each in spreads for number in _NUMBERS), row.seconds.mean])
+    cells = [
+        [each.loss, each.augmented, each.seed, each.steps, each.mean_dice, *map(each.dice.get, organs), each.training_loss, each.seconds]
+        for each in comparison.results
+    ]
+    _replace(folder / "table.md", make_markdown(comparison))
+    _replace(folder / "table.csv", _csv(heading, lines))
+    _replace(folder / "cells.csv", _csv(["loss", "augmented", "seed", "steps", *scores, "training_loss", "seconds"], cells))
+    _replace(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=1, allow_nan=False))
+
+
+def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows, as text."""
+    rows = comparison.rows
+    organs = list(rows[0].dice) if rows else []
+    body = [
+        [
+            row.loss,
+            "with" if row.augmented else "without",
+            str(len(row.seeds)),
+            str(row.mean_dice),
+            *(str(row.dice[name]) for name in organs),
+        ]
+        for row in rows
+    ]
+    return ["loss", "augmentation", "n", "mean organ Dice", *organs], body
+
+
+def _csv(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heading)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)
