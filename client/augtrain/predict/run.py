@@ -77,7 +77,8 @@ def predict(
     config = config or PredictConfig()
     segmenter = NetworkSegmenter.load(model_folder, config)
     _make_folder(Path(out))
-    with serve_scans([Path(scan) for scan in scans], modality=segmenter.card.modality, spacing_mm=segmenter.card.spacing_mm) as served:
+    card, sources = segmenter.card, [Path(scan) for scan in scans]
+    with serve_scans(sources, modality=card.modality, spacing_mm=card.spacing_mm, channels=card.channels) as served:
         yield from served.refused
         if served.address is None:
             return

@@ -62,13 +62,14 @@ class ScanServer:
 
 
 @contextmanager
-def serve_scans(sources: Sequence[Path], *, modality: str, spacing_mm: Sequence[float] | None) -> Iterator[ScanServer]:
+def serve_scans(sources: Sequence[Path], *, modality: str, spacing_mm: Sequence[float] | None, channels: int = 1) -> Iterator[ScanServer]:
     """Read scans and serve them while the block runs. Ingest shows its progress on stderr.
 
     Args:
         sources: files, or folders with all below them; NIfTI, NRRD, MetaImage, DICOM series.
         modality: "ct" or "mr".
         spacing_mm: zyx that they are resampled to; None: each scan's own.
+        channels: of the images; with several a fourth axis is taken for them, with one it is a reason to refuse a scan.
     Raises:
         NotFoundError: a source does not exist, or there is no scan in them.
         BackendError: augserver is not installed here. AugError: the ingest failed; augserver said why on stderr.
@@ -81,7 +82,8 @@ def serve_scans(sources: Sequence[Path], *, modality: str, spacing_mm: Sequence[
     with tempfile.TemporaryDirectory(prefix="augtrain-predict-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         spacing = () if spacing_mm is None else ("--spacing-mm", ",".join(repr(float(step)) for step in spacing_mm))
-        options = ("--out", str(folder / "scans.zarr"), "--modality", modality, *spacing, "--json")
+        fourth_axis = ("--fourth-axis", "channels") if channels > 1 else ()
+        options = ("--out", str(folder / "scans.zarr"), "--modality", modality, *spacing, *fourth_axis, "--json")
         report = _ingest([*command, "ingest", *options, "--", *map(str, sources)])
         refused = tuple(Refusal(id=each["id"], reason=each["reason"]) for each in report["refused"])
         token = secrets.token_urlsafe(32)

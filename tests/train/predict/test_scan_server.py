@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import augclient
+import nibabel
+import numpy as np
 import psutil
 import pytest
 from augclient.errors import AuthError, BackendError, NotFoundError
@@ -60,6 +62,17 @@ def test_scans_are_served_to_the_holder_of_the_token_and_then_gone(scans: Path, 
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize(("channels", "shape"), [(1, None), (2, (2, 5, 7, 11))])
+def test_a_fourth_axis_is_channels_where_the_model_has_several(temporary: Path, channels: int, shape: tuple[int, ...] | None) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.ones((11, 7, 5, 2), np.int16), np.eye(4)), temporary / "two.nii")
+    with serve_scans([temporary / "two.nii"], modality="mr", spacing_mm=None, channels=channels) as served:
+        if shape is None:
+            assert "4 axes" in served.refused[0].reason
+        else:
+            with augclient.connect(served.address, token=served.token) as server:
+                assert server.dataset().infos["two"].shape == shape
+
+
 def test_where_no_scan_is_usable_the_reasons_remain(scans: Path, temporary: Path) -> None:
     with serve_scans([scans / "cut.nii.gz"], modality="ct", spacing_mm=None) as served:
         assert served.address is None
@@ -91,6 +104,8 @@ def test_where_augserver_is_not_installed_the_way_out_is_told(monkeypatch: pytes
 SCRIPT = """
 import signal, sys
 from pathlib import Path
+import nibabel
+import numpy as np
 import psutil
 from augtrain.cli.predict import _exit_on_sigterm
 from augtrain.predict.scan_server import serve_scans
