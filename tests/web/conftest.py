@@ -21,7 +21,7 @@ from augserver.web.page import Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # containers have a small /dev/shm
 EVIL = '<img src=x onerror="document.title=1">'
 SPACING_MM = (3.0, 1.5, 1.0)
 SHAPES = {"case_1": (24, 30, 40), "case_2": (26, 32, 36), "case_3": (25, 31, 38)}

@@ -288,6 +288,18 @@ def test_a_browser_that_stops_reading_a_sample_gives_its_place_back(shown: Any) 
     assert len(voxels) == int(np.prod(about["image_shape"])) * 5
 
 
+def test_a_bug_is_an_incident_in_the_log_and_no_traceback_in_the_answer(
+    shown: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("augserver.web.gallery.Gallery.thumbnail", lambda *_: {}["secret"])
+    message = refused(shown, 500, "GET", "/api/volumes/case_1/thumbnail")
+    incident = message.partition("incident ")[2][:12]
+    assert "secret" not in message
+    [record] = [record for record in caplog.records if incident in record.getMessage()]
+    assert record.exc_info is not None
+    assert "Exception in ASGI application" not in caplog.text  # it is told once
+
+
 def test_a_damaged_volume_is_said_without_its_path(show: Callable[..., Any], make_damaged: Callable[[], Any]) -> None:
     shown = show(make_damaged())
     message = refused(shown, 500, "GET", "/api/volumes/case_1/thumbnail")

@@ -45,7 +45,12 @@ export function buildDataset(section, dataset, open) {
       "div",
       { class: "cards" },
       el("div", { class: "card" }, list),
-      el("div", { class: "card" }, el("h2", {}, "Classes"), dataset.classes.length ? classes : el("p", { class: "quiet" }, "none: nothing is labelled")),
+      el(
+        "div",
+        { class: "card" },
+        el("h2", {}, "Classes"),
+        dataset.classes.length ? classes : el("p", { class: "quiet" }, "none: nothing is labelled"),
+      ),
     ),
     el("div", { class: "toolbar" }, search, count),
     volumes,
@@ -54,7 +59,12 @@ export function buildDataset(section, dataset, open) {
 }
 
 function card(volume, open) {
-  const picture = el("img", { src: `/api/volumes/${encodeURIComponent(volume.id)}/thumbnail`, alt: "", loading: "lazy", decoding: "async" });
+  const picture = el("img", {
+    src: `/api/volumes/${encodeURIComponent(volume.id)}/thumbnail`,
+    alt: "",
+    loading: "lazy",
+    decoding: "async",
+  });
   const note = el("p", { class: "trouble small", hidden: true }, "no picture: this volume cannot be read");
   picture.addEventListener("error", () => {
     picture.hidden = true;
@@ -71,12 +81,21 @@ function card(volume, open) {
       { class: "text" },
       el("h2", {}, volume.id),
       el("p", { class: "quiet small number" }, grid),
-      el("p", { class: "quiet small" }, volume.has_label ? `${volume.classes.length} classes` : "no label", volume.shape[0] > 1 ? `, ${volume.shape[0]} channels` : ""),
+      el(
+        "p",
+        { class: "quiet small" },
+        volume.has_label ? `${volume.classes.length} classes` : "no label",
+        volume.shape[0] > 1 ? `, ${volume.shape[0]} channels` : "",
+      ),
       el(
         "div",
         { class: "checks" },
         el("button", { type: "button", "aria-label": `View ${volume.id}`, on: { click: () => open.view(volume.id) } }, "View"),
-        el("button", { type: "button", "aria-label": `Use ${volume.id} in the studio`, on: { click: () => open.study(volume.id) } }, "Studio"),
+        el(
+          "button",
+          { type: "button", "aria-label": `Use ${volume.id} in the studio`, on: { click: () => open.study(volume.id) } },
+          "Studio",
+        ),
       ),
     ),
   );

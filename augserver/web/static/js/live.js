@@ -8,7 +8,16 @@ const KEPT = 60; // readings in the curve: a minute
 // who spends time in a stage, and what it is called here
 const STAGES = [
   ["Workers", { store: "decoding volumes", plan: "drawing parameters", kernel: "the kernel" }],
-  ["Streams", { batch_wait: "waiting for a batch", copy: "copying", wire: "sending", client: "waiting for the trainer", lease_wait: "waiting for its memory" }],
+  [
+    "Streams",
+    {
+      batch_wait: "waiting for a batch",
+      copy: "copying",
+      wire: "sending",
+      client: "waiting for the trainer",
+      lease_wait: "waiting for its memory",
+    },
+  ],
 ];
 
 export function buildLive(section, dataset, chip) {
@@ -20,7 +29,13 @@ export function buildLive(section, dataset, chip) {
   const base = svg("line", { x1: 0, y1: 99, x2: KEPT - 1, y2: 99 });
   const spark = svg(
     "svg",
-    { class: "spark", viewBox: `0 0 ${KEPT - 1} 100`, preserveAspectRatio: "none", role: "img", "aria-label": "Batches per second, the last minute" },
+    {
+      class: "spark",
+      viewBox: `0 0 ${KEPT - 1} 100`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": "Batches per second, the last minute",
+    },
     base,
     area,
     curve,
@@ -36,7 +51,12 @@ export function buildLive(section, dataset, chip) {
     el(
       "div",
       { class: "card" },
-      el("div", { class: "verdict" }, el("div", {}, verdict, why), el("div", {}, rate, el("p", { class: "quiet small" }, "batches made per second in the last ten seconds; the curve shows a minute"))),
+      el(
+        "div",
+        { class: "verdict" },
+        el("div", {}, verdict, why),
+        el("div", {}, rate, el("p", { class: "quiet small" }, "batches made per second in the last ten seconds; the curve shows a minute")),
+      ),
       spark,
     ),
     el("div", { class: "cards small-cards" }, streams.card, batches.card, sent.card, damaged.card),
@@ -120,7 +140,12 @@ function shares(who, names, stages) {
     bar.style.width = `${100 * share}%`;
     list.append(
       el("dt", {}, text),
-      el("dd", {}, el("div", { class: "meter", "aria-hidden": "true" }, bar), el("span", { class: "number quiet" }, total ? `${(100 * share).toFixed(0)} %` : "–")),
+      el(
+        "dd",
+        {},
+        el("div", { class: "meter", "aria-hidden": "true" }, bar),
+        el("span", { class: "number quiet" }, total ? `${(100 * share).toFixed(0)} %` : "–"),
+      ),
     );
   }
   return el("div", { class: "card" }, el("h2", {}, `${who}: where their time goes`), list);

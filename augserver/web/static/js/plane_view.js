@@ -22,7 +22,13 @@ export function planeView(axis, move) {
   const down = svg("line", {});
   const cross = svg("svg", { "aria-hidden": "true", preserveAspectRatio: "none" }, across, down);
   const sides = ["left", "right", "top", "bottom"].map((side) => el("span", { class: `side ${side}`, "aria-hidden": "true" }));
-  const film = el("div", { class: "plane-film", tabindex: 0, role: "application", "aria-roledescription": "plane with a crosshair" }, canvas, cross, ...sides);
+  const film = el(
+    "div",
+    { class: "plane-film", tabindex: 0, role: "application", "aria-roledescription": "plane with a crosshair" },
+    canvas,
+    cross,
+    ...sides,
+  );
   const slider = el("input", { type: "range", min: 0, step: 1, "aria-label": `${NAMES[axis]} plane` });
   const where = el("output", { class: "quiet number" });
   const element = el(
@@ -90,7 +96,10 @@ export function planeView(axis, move) {
       const height = shape[DOWN[axis]] * source.spacing[DOWN[axis]];
       film.style.aspectRatio = `${width} / ${height}`;
       film.style.width = `min(100%, ${((LARGEST_REM * width) / height).toFixed(2)}rem)`;
-      film.setAttribute("aria-label", `${NAMES[axis]} plane: arrow keys move the crosshair, page up and page down change the plane, shift makes steps of ten`);
+      film.setAttribute(
+        "aria-label",
+        `${NAMES[axis]} plane: arrow keys move the crosshair, page up and page down change the plane, shift makes steps of ten`,
+      );
       cross.setAttribute("viewBox", `0 0 ${shape[ACROSS[axis]]} ${shape[DOWN[axis]]}`);
       slider.max = shape[axis] - 1;
       const [left, right] = LETTERS[ACROSS[axis]];

@@ -16,10 +16,22 @@ function slider(name, key, changed) {
   const full = (end) => [name, end].filter(Boolean).join(", ");
   const values = ends.map(() => key.min);
   const thumbs = ends.map((end, k) =>
-    el("input", { type: "range", min: key.min, max: key.max, step: key.step ?? 1, "aria-label": full(end), on: { input: (event) => move(k, event) } }),
+    el("input", {
+      type: "range",
+      min: key.min,
+      max: key.max,
+      step: key.step ?? 1,
+      "aria-label": full(end),
+      on: { input: (event) => move(k, event) },
+    }),
   );
   const numbers = ends.map((end, k) =>
-    el("input", { type: "number", step: key.step ?? 1, "aria-label": `${full(end)}, as a number`, on: { input: (event) => type(k, event) } }),
+    el("input", {
+      type: "number",
+      step: key.step ?? 1,
+      "aria-label": `${full(end)}, as a number`,
+      on: { input: (event) => type(k, event) },
+    }),
   );
   const track = two ? el("div", { class: "dual" }, ...thumbs) : thumbs[0];
 
@@ -71,8 +83,14 @@ export function rangeControl(key, changed) {
   const every = slider(key.title, key, changed);
   const everyRow = el("div", { class: shape }, ...every.parts);
   const each = perAxis ? AXES.map((axis) => slider(`${key.title}, axis ${axis}`, key, changed)) : [];
-  const eachRows = each.map((one, k) => el("div", { class: `${shape} axis`, hidden: true }, el("span", { class: "axis-name", "aria-hidden": "true" }, AXES[k]), ...one.parts));
-  const split = el("button", { type: "button", class: "bare", "aria-pressed": "false", "aria-label": `${key.title}: one for each axis` }, "z y x");
+  const eachRows = each.map((one, k) =>
+    el("div", { class: `${shape} axis`, hidden: true }, el("span", { class: "axis-name", "aria-hidden": "true" }, AXES[k]), ...one.parts),
+  );
+  const split = el(
+    "button",
+    { type: "button", class: "bare", "aria-pressed": "false", "aria-label": `${key.title}: one for each axis` },
+    "z y x",
+  );
   let apart = false;
 
   function setApart(wanted) {
@@ -105,5 +123,11 @@ export function rangeControl(key, changed) {
   }
 
   write();
-  return { head: perAxis ? split : null, rows: [everyRow, ...eachRows], inputs: [every, ...each].flatMap((one) => one.inputs), read, write };
+  return {
+    head: perAxis ? split : null,
+    rows: [everyRow, ...eachRows],
+    inputs: [every, ...each].flatMap((one) => one.inputs),
+    read,
+    write,
+  };
 }

@@ -36,7 +36,12 @@ function buildSection(section, changed) {
   body.style.display = "grid";
   body.style.gap = "0.75rem";
   const error = errorLine();
-  const toggle = el("input", { type: "checkbox", role: "switch", "aria-label": section.title, on: { change: () => setOn(toggle.checked, true) } });
+  const toggle = el("input", {
+    type: "checkbox",
+    role: "switch",
+    "aria-label": section.title,
+    on: { change: () => setOn(toggle.checked, true) },
+  });
   const element = el(
     "fieldset",
     { class: "section", "data-section": section.name },
@@ -132,7 +137,13 @@ function classes(key, changed) {
 function optional(key, changed) {
   const axes = key.count === 3 ? [", z", ", y", ", x"] : [""];
   const inputs = axes.map((axis) =>
-    el("input", { type: "number", step: "any", placeholder: key.hint, "aria-label": `${key.title.split(" z,")[0]}${axis}`, on: { input: changed } }),
+    el("input", {
+      type: "number",
+      step: "any",
+      placeholder: key.hint,
+      "aria-label": `${key.title.split(" z,")[0]}${axis}`,
+      on: { input: changed },
+    }),
   );
   return {
     rows: [el("div", { class: key.count === 3 ? "three" : "" }, ...inputs)],

@@ -13,7 +13,11 @@ const AXES = ["z", "y", "x"];
  * @param {function(Object, string)} openSample  shows a sample in three planes: its request and a title
  */
 export function buildStudio(section, dataset, say, openSample) {
-  const volume = el("select", { "aria-label": "Volume", on: { change: refresh } }, ...dataset.volumes.map(({ id }) => el("option", { value: id }, id)));
+  const volume = el(
+    "select",
+    { "aria-label": "Volume", on: { change: refresh } },
+    ...dataset.volumes.map(({ id }) => el("option", { value: id }, id)),
+  );
   const patch = AXES.map((axis, k) => number(`Patch, ${axis}`, dataset.usual_patch[k], 1, refresh));
   const seed = number("First seed", 1, 0, refresh);
   const count = number("Seeds shown", 5, 1, refresh);
@@ -29,8 +33,18 @@ export function buildStudio(section, dataset, say, openSample) {
   const toml = el("pre", { class: "toml", id: "toml", tabindex: 0, role: "region", "aria-label": "Recipe as TOML" });
   const view = sheetView(grid, (chosen) => openSample({ ...request(), seed: chosen, count: 1 }, `${volume.value}, seed ${chosen}`));
   const save = el("a", { class: "button", download: "sheet.png", id: "save-sheet" }, "Save as PNG");
-  const file = el("input", { type: "file", accept: ".toml", class: "out-of-sight", "aria-label": "Open a recipe file", on: { change: openFile } });
-  const legend = el("ul", { class: "legend", "aria-label": "Classes" }, ...dataset.classes.map((each) => el("li", {}, swatch(each.colour), each.name)));
+  const file = el("input", {
+    type: "file",
+    accept: ".toml",
+    class: "out-of-sight",
+    "aria-label": "Open a recipe file",
+    on: { change: openFile },
+  });
+  const legend = el(
+    "ul",
+    { class: "legend", "aria-label": "Classes" },
+    ...dataset.classes.map((each) => el("li", {}, swatch(each.colour), each.name)),
+  );
   let form = null;
   let picture = "";
 
@@ -44,7 +58,13 @@ export function buildStudio(section, dataset, say, openSample) {
       el("label", { class: "button file" }, "Open", file),
       el("button", { type: "button", on: { click: reset } }, "Reset"),
     ),
-    el("div", { class: "setup" }, setup.volume.element, setup.patch.element, el("div", { class: "three" }, setup.seed.element, setup.count.element)),
+    el(
+      "div",
+      { class: "setup" },
+      setup.volume.element,
+      setup.patch.element,
+      el("div", { class: "three" }, setup.seed.element, setup.count.element),
+    ),
   );
   section.append(
     el(
@@ -57,7 +77,17 @@ export function buildStudio(section, dataset, say, openSample) {
         el(
           "div",
           { class: "toolbar" },
-          segments("Views", [["all", "All"], ["axial", "Axial"], ["coronal", "Coronal"], ["sagittal", "Sagittal"]], "all", view.choose),
+          segments(
+            "Views",
+            [
+              ["all", "All"],
+              ["axial", "Axial"],
+              ["coronal", "Coronal"],
+              ["sagittal", "Sagittal"],
+            ],
+            "all",
+            view.choose,
+          ),
           el("button", { type: "button", on: { click: otherSeeds } }, "Other seeds"),
           save,
           status,

@@ -21,7 +21,15 @@ export function buildViewer(section, dataset, say) {
   const presets = el("div", {});
   const level = field("Window centre");
   const width = field("Window width");
-  const opacity = el("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.35, "aria-label": "Opacity of labels", on: { input: redraw } });
+  const opacity = el("input", {
+    type: "range",
+    min: 0,
+    max: 1,
+    step: 0.05,
+    value: 0.35,
+    "aria-label": "Opacity of labels",
+    on: { input: redraw },
+  });
   const boxes = dataset.classes.map((each) => el("input", { type: "checkbox", checked: true, on: { change: redraw } }));
   const legend = el(
     "div",
@@ -42,7 +50,9 @@ export function buildViewer(section, dataset, say) {
         "div",
         { class: "card" },
         el("h2", {}, "Labels"),
-        ...(boxes.length ? [el("label", { class: "field" }, "Opacity", opacity), legend] : [el("p", { class: "quiet" }, "nothing is labelled")]),
+        ...(boxes.length
+          ? [el("label", { class: "field" }, "Opacity", opacity), legend]
+          : [el("p", { class: "quiet" }, "nothing is labelled")]),
       ),
     ),
   );
@@ -185,7 +195,12 @@ export function buildViewer(section, dataset, say) {
     if (origin) rows["In the volume"] = ["z", "y", "x"].map((axis, k) => `${axis} ${origin[k].toFixed(1)}`).join(", ");
     readout.replaceChildren(
       ...Object.entries(rows).map(([term, text]) =>
-        el("div", {}, el("dt", {}, term), el("dd", { "data-fact": term }, term === "Label" && known ? swatch(known.colour) : null, ` ${text}`)),
+        el(
+          "div",
+          {},
+          el("dt", {}, term),
+          el("dd", { "data-fact": term }, term === "Label" && known ? swatch(known.colour) : null, ` ${text}`),
+        ),
       ),
     );
   }
@@ -224,7 +239,12 @@ function field(name) {
     showFilled(slider);
   };
   return {
-    element: el("div", { class: "field" }, el("div", { class: "control-head" }, el("span", { "aria-hidden": "true" }, name), output), slider),
+    element: el(
+      "div",
+      { class: "field" },
+      el("div", { class: "control-head" }, el("span", { "aria-hidden": "true" }, name), output),
+      slider,
+    ),
     set,
     get: () => exact,
     setRange(min, max, step) {
