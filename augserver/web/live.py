@@ -13,6 +13,7 @@ from augserver.service.server import Server
 from augserver.service.verdict import judge
 
 _SPAN_S = 10.0  # what "now" means: longer than a batch of any size takes, short enough to follow
+_PERIOD_S = 1.0  # between two readings of a page
 
 
 class LiveView:
@@ -21,25 +22,27 @@ class LiveView:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._started = time.monotonic()
-        self._readings = deque([self._look()])
+        self._readings: deque[tuple[float, int, Mapping[str, StageStatistics]]] = deque()
 
     def read(self) -> dict[str, Any]:
         """Counters and states at this moment, JSON-able; `at_s` is on a clock that never jumps.
 
-        `verdict`, `made` (batches) and `stages` (seconds of threads, and bytes, in each) are of the last `span_s`, about ten seconds.
+        `verdict`, `made` (batches) and `stages` (seconds of threads, and bytes, in each) are of the last `span_s`, ten seconds at most. It
+        is 0 where nobody has read for so long: then the verdict is the one on the log's running interval.
         """
         server = self._server
         now, batches, after = self._look()
         self._readings.append((now, batches, after))
-        while len(self._readings) > 2 and self._readings[1][0] <= now - _SPAN_S:
+        while self._readings[0][0] < now - _SPAN_S - _PERIOD_S:
             self._readings.popleft()
         began, batches_before, before = self._readings[0]
+        verdict = judge(before, after) if now > began else server.verdict()
         return {
             "at_s": now,
             "up_s": now - self._started,
             "span_s": now - began,
             "made": batches - batches_before,
-            "verdict": dataclasses.asdict(judge(before, after)),
+            "verdict": dataclasses.asdict(verdict),
             "stages": {
                 name: {
                     "seconds": after[name].seconds - before[name].seconds,

@@ -45,7 +45,7 @@ export function buildLive(section, dataset, chip) {
   const cache = metered("Volumes in memory");
   const slots = metered("Batch memory");
   const damaged = figure("Set aside");
-  const sent = figure("Delivered");
+  const output = figure("Made");
   const times = el("div", { class: "cards" });
   section.append(
     el(
@@ -55,11 +55,11 @@ export function buildLive(section, dataset, chip) {
         "div",
         { class: "verdict" },
         el("div", {}, verdict, why),
-        el("div", {}, rate, el("p", { class: "quiet small" }, "batches made per second in the last ten seconds; the curve shows a minute")),
+        el("div", {}, rate, el("p", { class: "quiet small" }, "batches per second, in the last ten seconds; the curve shows a minute")),
       ),
       spark,
     ),
-    el("div", { class: "cards small-cards" }, streams.card, batches.card, sent.card, damaged.card),
+    el("div", { class: "cards small-cards" }, streams.card, batches.card, output.card, damaged.card),
     times,
     el("div", { class: "cards" }, cache.card, slots.card),
     el("p", { class: "quiet small", id: "serving" }),
@@ -76,7 +76,7 @@ export function buildLive(section, dataset, chip) {
       if (rates.length > KEPT) rates.shift();
     }
     before = now;
-    rate.replaceChildren(format(now.made / Math.max(now.span_s, 1e-3)), el("small", {}, " / s"));
+    rate.replaceChildren(now.span_s ? format(now.made / now.span_s) : "–", el("small", {}, " / s"));
     const top = Math.max(1, ...rates);
     const points = rates.map((value, k) => `${KEPT - rates.length + k},${(98 - (92 * value) / top).toFixed(1)}`);
     curve.setAttribute("points", points.join(" "));
@@ -89,8 +89,7 @@ export function buildLive(section, dataset, chip) {
     chip.replaceChildren(name ? "limited by: " : "", el("b", {}, name || "idle"));
     streams.set(String(now.scheduler.streams), now.scheduler.streams === 1 ? "one trainer is connected" : `${now.open_calls} open calls`);
     batches.set(String(now.scheduler.batches), `since the start, ${duration(now.up_s)} ago`);
-    const delivered = now.stages.wire.size_bytes || now.stages.kernel.size_bytes; // on one host, trainers map what the kernel wrote
-    sent.set(`${formatBytes(delivered / Math.max(now.span_s, 1e-3))} / s`, `the last ${duration(now.span_s)}`);
+    output.set(`${formatBytes(now.stages.kernel.size_bytes / (now.span_s || 1))} / s`, "images and labels");
     times.replaceChildren(...STAGES.map(([who, names]) => shares(who, names, now.stages)));
     const lost = now.quarantine;
     damaged.set(
