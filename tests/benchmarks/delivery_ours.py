@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import augclient  # before gRPC, as it chooses how that works
 import grpc
 import numpy as np
 import workload
@@ -123,8 +124,6 @@ def receive_stand_in(
     Args:
         touch: read every byte of a batch before it counts.
     """
-    import augclient
-
     recipe = augclient.Recipe(crop={"pad": True}, window={"low": 0, "high": 1})
     with augclient.connect(addresses if len(addresses) > 1 else addresses[0], tls=tls) as server:
         for batch in server.stream(recipe, patch=PATCH, batch_size=SAMPLES, seed=stream, image_dtype=dtype, transport=transport):
@@ -140,8 +139,6 @@ def receive_stand_in(
 
 
 def receive_real(addresses: list[str], *, transport: str) -> Arrivals:
-    import augclient
-
     with augclient.connect(addresses[0]) as server:
         for batch in server.stream(augclient.Recipe(**RECIPE), patch=PATCH, batch_size=SAMPLES, transport=transport):
             if batch.image.shape != IMAGE_SHAPE:
