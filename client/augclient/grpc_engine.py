@@ -2,17 +2,26 @@
 
 The newer one hands every read of a socket to another thread. For messages of megabytes on a few cores that costs the client 0.57 instead of
 0.40 CPU seconds per GB, and a stream a quarter of its speed (tests/benchmarks/bench_delivery.py, rows grpc and grpc_new_engine). So the
-older one is asked for, where nobody else has decided: not if gRPC is imported already, nor if GRPC_EXPERIMENTS is set, to "" for example.
+older one is asked for, where nobody else has decided: not if gRPC is imported already, nor if GRPC_EXPERIMENTS is set, to "" for example,
+nor with a gRPC newer than those it was tried with, which may know the name no more and would say so on stderr.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 
 _VARIABLE = "GRPC_EXPERIMENTS"
+_TRIED = (1, 85)  # the newest
 
-if "grpc" not in sys.modules and _VARIABLE not in os.environ:
+
+def _is_known() -> bool:
+    major, minor = version("grpcio").split(".")[:2]
+    return (int(major), int(minor)) <= _TRIED
+
+
+if "grpc" not in sys.modules and _VARIABLE not in os.environ and _is_known():
     os.environ[_VARIABLE] = "-event_engine_client"
     try:
         import grpc  # noqa: F401
