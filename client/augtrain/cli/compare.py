@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ def compare(
     """Train with every loss, with and without augmentation, over several seeds, and print Dice on volumes that were not trained on.
 
     Without --server and --dataset it is the synthetic torsos of `augserver demo`, which are made for it. CONFIG, a TOML file as for fit,
-    says everything else of the runs; without one they are small ones of a narrow 3-D U-Net on voxels of 9 mm.
+    says everything else of the runs; without one they are small ones of a narrow 3-D U-Net on voxels of 12 mm.
 
     OUT gets table.md, table.csv, cells.csv, comparison.json, and results.jsonl with a line per run that is done.
     """
@@ -71,6 +72,7 @@ def compare(
     _read(config, {**overrides, "server": ["127.0.0.1:0"]}, variation)  # what is wrong is told before anything is made or served
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, which tells of its build
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes a new run's step for an old one that is traced too often
     from augtrain.compare import compare as run
     from augtrain.compare.progress import RichCompareProgress
     from augtrain.compare.tables import make_table

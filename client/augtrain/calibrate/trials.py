@@ -1,0 +1,112 @@
+"""What the candidates came to on each rung, in one file that is replaced whole after each of them.
+
+OUT/calibration.json        {"calibration": {...}, "trials": [{"rung": 0, "fp": 0.5, "fn": 1.5, "score": 0.61, ...}, ...]}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from augclient.errors import StateError
+
+from augtrain.calibrate.candidates import Weights
+
+FILE = "calibration.json"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One candidate on one rung.
+
+    Attributes:
+        rung: from 0.
+        fp, fn: its weights.
+        steps: batches it has been trained on, in all.
+        score: what is chosen by; None: neither truth nor prediction has such an organ, which is worse than any number.
+        mean_dice, dice: of the best network of the run up to here, on the validation volumes; dice by organ.
+    """
+
+    rung: int
+    fp: float
+    fn: float
+    steps: int
+    score: float | None
+    mean_dice: float | None
+    dice: dict[str, float | None]
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(fp=self.fp, fn=self.fn)
+
+
+class TrialFile:
+    """The trials that are done; see hold_trials."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], trials: list[Trial]) -> None:
+        self._path = path
+        self._identity = identity
+        self.trials = trials
+
+    def find(self, rung: int, weights: Weights) -> Trial | None:
+        """A trial that is done."""
+        return next((each for each in self.trials if each.rung == rung and each.weights == weights), None)
+
+    def add(self, trial: Trial) -> None:
+        """Take one; on the disk when this returns."""
+        self.trials.append(trial)
+        document = {"calibration": self._identity, "trials": [dataclasses.asdict(each) for each in self.trials]}
+        fresh = self._path.with_name(f".{self._path.name}")
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, self._path)
+
+
+@contextmanager
+def hold_trials(folder: Path, identity: Mapping[str, Any]) -> Iterator[TrialFile]:
+    """The trials of a folder; no other process has them until the end of the block.
+
+    Raises:
+        StateError: the folder cannot be written to, or is in use; or its trials are damaged, or of another calibration.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StateError(f"{folder} cannot be written to ({error.strerror}); choose another folder by --out") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StateError(f"{folder} is in use by another augtrain calibrate; wait for it, or choose another by --out") from None
+        path = folder / FILE
+        yield TrialFile(path, identity, _read(path, identity) if path.exists() else [])
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path, identity: Mapping[str, Any]) -> list[Trial]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        theirs, trials = dict(document["calibration"]), [Trial(**each) for each in document["trials"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{path} is damaged or no file of trials ({error}); choose another folder by --out") from error
+    ours = json.loads(json.dumps(identity))
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing:
+        key = differing[0]
+        raise StateError(
+            f"{path} is of another calibration: {key} was {json.dumps(theirs.get(key))}, and is {json.dumps(ours[key])} now; take what it "
+            "was, or another folder by --out"
+        )
+    return trials
