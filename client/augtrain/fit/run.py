@@ -109,7 +109,7 @@ def fit(
             training = Training(config, out, learner, feed, validator, volumes.validation, stop, save, progress)
             training.prepare()
             write_identity(out, identity)
-            events = EventFile(out / "tensorboard", training.step) if config.tensorboard else None
+            events = EventFile(out / "tensorboard", training.step + 1) if config.tensorboard else None
             try:
                 finished = training.run(events, on_step or (lambda step, loss: None))
             finally:

@@ -134,7 +134,7 @@ class ValidationConfig:
         fold: "i/k": the i-th (from 0) of k folds, by the same hash.
         every: steps between validations; 0: at the end alone.
         overlap, weighting: of the sliding window.
-        batch_size: tiles per call of the network.
+        batch_size: patches per call of the network; of a 2-D network each has as many planes as in training.
     """
 
     volumes: tuple[str, ...] | None = None

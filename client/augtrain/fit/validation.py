@@ -85,8 +85,9 @@ class Validator:
 
     def _segment(self, network: Any, id: str, on_share: Callable[[float], None]) -> tuple[Segmented, NDArray[np.float32]]:
         image, truth, spacing_mm = whole_volume(self._server, self._recipe, id)
-        patch, settings = self._config.batches.patch, self._config.validation
-        patch = (1, *patch[1:]) if len(network.input_shape) == 4 else patch
+        (z, y, x), settings = self._config.batches.patch, self._config.validation
+        planes = len(network.input_shape) == 4
+        patch = (1 if planes else z, y, x)
         tiles = count_tiles(image.shape[:3], patch, overlap=settings.overlap)
         probabilities = segment(
             predictor(network),
@@ -94,7 +95,7 @@ class Validator:
             patch,
             overlap=settings.overlap,
             weighting=settings.weighting,
-            batch_size=settings.batch_size,
+            batch_size=settings.batch_size * (z if planes else 1),
             on_tile=lambda done, _: on_share(done / tiles),
         )
         prediction = probabilities.argmax(axis=-1).astype(np.uint8)

@@ -58,7 +58,7 @@ def test_a_run_learns_and_goes_on_after_a_kill_on_another_backend(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"network": {"name": "unet2d", "width": 0.03}, "batches": {"patch": [3, 16, 32], "size": 2}},
+        {"network": "planes", "batches": {"patch": [3, 15, 17], "size": 2}},
         {"network.heads": 2, "loss": {"name": "multi_resolution", "loss": "iou", "alphas": [1, 0.3], "trainable": True}},
         {"optimizer.precision": "mixed_float16", "optimizer.clip_norm": 1.0},
     ],

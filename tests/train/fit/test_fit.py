@@ -74,16 +74,20 @@ def test_pictures_and_events_are_there_to_be_looked_at(undisturbed: FitResult) -
 def test_a_finished_run_says_the_same_again_and_trains_on_when_asked_for_more(
     make_config: Callable[..., FitConfig], undisturbed: FitResult, read_losses: Any
 ) -> None:
-    short = make_config({"steps": 4, "validation.volumes": [], "network.features": 4})
+    changes = {"validation.volumes": [], "network.features": 4, "tensorboard": True}
+    short = make_config({"steps": 4, **changes})
     first = fit(short)
     steps: list[int] = []
     assert fit(short, on_step=lambda step, loss: steps.append(step)).to_dict() == {**first.to_dict(), "transport": None}
     assert steps == []
-    longer = make_config({"steps": 6, "validation.volumes": [], "network.features": 4})
+    longer = make_config({"steps": 6, **changes})
     again = fit(longer, on_step=lambda step, loss: steps.append(step))
     assert steps == [4, 5]
     assert (again.steps, again.best) == (6, None)
     assert read_card(again.out / "model")[0].trained_steps == 6
+    reader = EventAccumulator(str(again.out / "tensorboard"))
+    reader.Reload()
+    assert [each.step for each in reader.Scalars("training/loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_weights_that_leave_the_numbers_end_the_run_and_keep_the_last_good_checkpoint(make_config: Callable[..., FitConfig]) -> None:

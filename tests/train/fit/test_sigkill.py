@@ -40,6 +40,7 @@ def test_the_command_killed_before_a_checkpoint_takes_its_name_goes_on_to_the_sa
     undisturbed: FitResult, read_losses: Callable[[Path], Any], address: str, tmp_path: Path, tiny_network_file: Path, short_run: Any
 ) -> None:
     table = short_run(address, tmp_path / "run")
+    table["optimizer"]["deterministic"] = True
     config = tmp_path / "run.toml"
     config.write_text(toml(table))
 

@@ -19,10 +19,10 @@ EXAMPLE = Path(augtrain.__path__[0]) / "fit" / "examples" / "torsos.toml"
 
 @pytest.fixture(scope="module")
 def torso_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`augserver serve` in a process of its own on eight torsos of 3 mm, as the demo makes them."""
+    """`augserver serve` in a process of its own on seven torsos of 3 mm, as the demo makes them."""
     path = tmp_path_factory.mktemp("store") / "torsos.zarr"
     with DatasetWriter(path, modality="ct", classes=CLASSES) as writer:
-        for seed in range(8):
+        for seed in range(7):
             torso = make_torso(seed)
             writer.write(f"torso_{seed}", torso.image, torso.label, torso.spacing_mm, torso.affine, {})
         writer.finish()
@@ -37,7 +37,7 @@ def torso_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.timeout(1200)
 def test_the_example_learns_six_classes_in_two_hundred_steps_without_waiting_for_data(torso_server: str, tmp_path: Path) -> None:
     """About 60 s of CPU time; the full example, which trains on four torsos, is measured by tests/benchmarks/bench_fit.py."""
-    changes = {"server": torso_server, "out": str(tmp_path / "run"), "steps": 200, "validation": {"volumes": ["torso_6", "torso_7"]}}
+    changes = {"server": torso_server, "out": str(tmp_path / "run"), "steps": 200, "validation": {"volumes": ["torso_6"]}}
     result = fit(FitConfig.load(EXAMPLE, changes))
     assert result.best is not None
     assert result.best.mean_dice is not None

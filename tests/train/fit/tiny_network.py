@@ -1,4 +1,4 @@
-"""A network of a few hundred weights, with all that a checkpoint must keep: dropout's seeds, running means, several outputs."""
+"""Networks of a few hundred weights; "tiny" has all that a checkpoint must keep: dropout's seeds, running means, several outputs."""
 
 from __future__ import annotations
 
@@ -19,4 +19,15 @@ def tiny(classes: int, *, channels: int = 1, features: int = 6, heads: int = 1) 
     return keras.Model(image, outputs if heads > 1 else outputs[0])
 
 
-NETWORKS = {**PAPERS, "tiny": Network(name="tiny", build=tiny, dimensions=3, multiple=(2, 2, 2))}
+def planes(classes: int, *, channels: int = 1, features: int = 6) -> keras.Model:
+    """Input (N, Y, X, channels) -> probabilities."""
+    image = keras.Input((None, None, channels))
+    x = layers.Conv2D(features, 5, padding="same", activation="relu")(image)
+    return keras.Model(image, layers.Conv2D(classes, 1, activation="softmax", dtype="float32")(x))
+
+
+NETWORKS = {
+    **PAPERS,
+    "tiny": Network(name="tiny", build=tiny, dimensions=3, multiple=(2, 2, 2)),
+    "planes": Network(name="planes", build=planes, dimensions=2, multiple=(1, 1, 1)),
+}
