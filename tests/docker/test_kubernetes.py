@@ -87,7 +87,7 @@ def test_the_command_line_and_the_settings_are_those_of_this_server(variant: str
     mounts = {mount["mountPath"]: mount for mount in container(variant)["volumeMounts"]}
     assert mounts[str(options["dataset"])]["readOnly"] is True
     assert mounts[str(options["config_path"].parent)]["name"] == "config"
-    require_closed(parse_address(config().listen.address), insecure=config().listen.insecure)
+    require_closed(parse_address(config().listen.address), config().security, insecure=config().listen.insecure)
 
 
 def test_all_ports_are_the_one_that_the_server_listens_on() -> None:

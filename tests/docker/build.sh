@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Builds the CPU images without an engine, runs them as OCI containers, and leaves nothing behind.
+#
+#   tests/docker/build.sh [--base DIR] [PYTEST_ARGUMENT...]
+#
+# buildah builds, in a storage of its own; the base is Debian bookworm by debootstrap; test_image.py runs the containers by crun.
+# --base DIR   where to make the base, or to find it from a run before: saves a minute or four.
+# Needs: root, buildah, debootstrap, crun, util-linux; $PYTHON (default .venv/bin/python) with augserver and its test tools.
+# Packages come from where this machine's pip is told to take them; its settings are mounted for the build alone.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+python=${PYTHON:-$PWD/.venv/bin/python}
+base=
+if [ "${1:-}" = --base ]; then
+    base=$2
+    shift 2
+fi
+
+work=$(mktemp -d)
+export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot CONTAINERS_STORAGE_CONF=$work/storage.conf TMPDIR=$work/tmp
+mkdir "$TMPDIR" "$work/images"
+printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/storage"\nrunroot = "%s/run"\n' "$work" "$work" >"$CONTAINERS_STORAGE_CONF"
+
+clean_up() {
+    buildah rm --all >/dev/null 2>&1 || true
+    umount --quiet --recursive "$work/base/proc" "$work/base/sys" 2>/dev/null || true # debootstrap was stopped
+    rm -rf --one-file-system "$work"
+}
+trap clean_up EXIT
+
+step() { echo "== $SECONDS s: $*"; }
+
+make_base() {
+    base=${base:-$work/base}
+    if ! [ -e "$base/usr/bin/python3" ]; then
+        step "base: Debian bookworm with its python3"
+        debootstrap --variant=minbase --include=python3,ca-certificates bookworm "$base.new" >"$work/debootstrap.log" || {
+            tail -n 20 "$work/debootstrap.log" >&2
+            exit 1
+        }
+        rm -rf "$base.new/var/cache/apt/archives"/*.deb "$base.new/var/lib/apt/lists"/*
+        mv "$base.new" "$base"
+    fi
+    local container
+    container=$(buildah from scratch)
+    buildah add --quiet "$container" "$base" / >/dev/null
+    buildah commit --quiet --rm "$container" base >/dev/null
+    ln -s "$base" "$work/images/base"
+}
+
+build() { # TARGET
+    step "image: $1"
+    local mounts=()
+    while read -r path; do mounts+=(--volume "$path:$path:ro"); done <"$work/pip_paths"
+    buildah build --quiet --layers --format docker --file docker/server-cpu.Dockerfile --target "$1" --tag "$1" \
+        --build-arg BASE=localhost/base --build-arg "BUILD_PACKAGES=g++ python3-dev python3-venv" \
+        --secret "id=pip,src=$work/images/pip.conf" "${mounts[@]}" . >"$work/build.log" 2>&1 || {
+        tail -n 40 "$work/build.log" >&2
+        exit 1
+    }
+    mkdir "$work/images/$1"
+    buildah inspect --type image "$1" >"$work/images/$1/image.json"
+    ln -s "$(buildah mount "$(buildah from "$1")")" "$work/images/$1/rootfs"
+}
+
+"$python" tests/docker/pip_settings.py "$work/images/pip.conf" >"$work/pip_paths"
+make_base
+build server
+build ingest
+step "containers"
+AUGSERVER_IMAGES=$work/images "$python" -m pytest tests/docker/test_image.py "$@"
+step "done"
