@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 import subprocess
 import tomllib
@@ -93,10 +94,18 @@ def test_the_command_line_and_the_settings_are_those_of_this_server(variant: str
 def test_all_ports_are_the_one_that_the_server_listens_on() -> None:
     found, port = objects("cpu"), parse_address(config().listen.address).port
     probes = [container("cpu")[name]["grpc"]["port"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
-    [service], [named] = found["Service"]["spec"]["ports"], container("cpu")["ports"]
-    [rule] = found["NetworkPolicy"]["spec"]["ingress"]
+    [service], [named, measured] = found["Service"]["spec"]["ports"], container("cpu")["ports"]
+    [rule, metrics] = found["NetworkPolicy"]["spec"]["ingress"]
     assert {*probes, service["port"], named["containerPort"], rule["ports"][0]["port"]} == {port}
     assert service["targetPort"] == named["name"]
+    assert {measured["containerPort"], metrics["ports"][0]["port"]} == {parse_address(config().metrics.address).port}
+    assert rule["from"] != metrics["from"]
+
+
+def test_the_readmes_settings_for_tls_close_the_address() -> None:
+    [text] = re.findall(r"```toml\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
+    security = parse_config(tomllib.loads(text)).security
+    require_closed(parse_address(config().listen.address), security, insecure=False)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
