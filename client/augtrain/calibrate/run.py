@@ -6,7 +6,6 @@ nothing but the steps since the last checkpoint.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -109,8 +108,7 @@ def _train(config: CalibrateConfig, weights: Weights, rung: int, progress: Calib
     """Train a candidate to the end of a rung; None where a signal stopped it."""
     result = fit(config.run_of(weights, rung), progress=progress, pictures=False)
     # what the last network left behind in this process would add up over the trials
-    keras.backend.clear_session()
-    gc.collect()
+    keras.utils.clear_session()
     if not result.finished or result.best is None:
         return None
     return Trial(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -92,8 +91,7 @@ def _train(config: CompareConfig, cell: Cell, progress: CompareProgress) -> Cell
     begin = time.perf_counter()
     result: FitResult = fit(config.run_of(cell), progress=progress, pictures=False)
     # what the last network left behind in this process would add up over the cells
-    keras.backend.clear_session()
-    gc.collect()
+    keras.utils.clear_session()
     if not result.finished or result.best is None:
         return None
     return CellResult(
