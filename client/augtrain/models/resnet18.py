@@ -32,8 +32,12 @@ def resnet18(x: Tensor, width: float) -> tuple[Tensor, Tensor]:
 
 def _basic_block(x: Tensor, count: int, name: str, stride: int, dilation: int) -> Tensor:
     shortcut = x
-    if stride > 1 or x.shape[-1] != count:
-        shortcut = batch_norm(convolve(x, count, 1, f"{name}_shortcut", stride=stride, bias=False), f"{name}_shortcut_norm")
+    if stride > 1:
+        # A convolution of size 1 sees each second pixel alone. TensorFlow 2.20's own stride (oneDNN, on a CPU) writes past its memory in
+        # the backward pass of such a one: "free(): invalid size" with 8 features in and 16 out.
+        shortcut = pool(shortcut, f"{name}_shortcut_pick", size=1, stride=stride)
+    if x.shape[-1] != count:
+        shortcut = batch_norm(convolve(shortcut, count, 1, f"{name}_shortcut", bias=False), f"{name}_shortcut_norm")
     # Keras has no convolution with both a stride and a dilation; here the one that strides is never dilated.
     x = convolve_rectify(x, count, 3, f"{name}_a", stride=stride, dilation=dilation, bias=False)
     x = batch_norm(convolve(x, count, 3, f"{name}_b", dilation=dilation, bias=False), f"{name}_b_norm")
