@@ -53,7 +53,7 @@ build() { # TARGET
     step "image: $1"
     local mounts=()
     while read -r path; do mounts+=(--volume "$path:$path:ro"); done <"$work/pip_paths"
-    buildah build --quiet --layers --format docker --file docker/server-cpu.Dockerfile --target "$1" --tag "$1" \
+    buildah build --quiet --format docker --file docker/server-cpu.Dockerfile --target "$1" --tag "$1" \
         --build-arg BASE=localhost/base --build-arg "BUILD_PACKAGES=g++ python3-dev python3-venv" \
         --secret "id=pip,src=$work/images/pip.conf" "${mounts[@]}" . >"$work/build.log" 2>&1 || {
         tail -n 40 "$work/build.log" >&2
