@@ -76,7 +76,7 @@ class CompareConfig:
         chosen = self.template.validation
         if not (chosen.volumes or chosen.fraction or chosen.fold):
             raise ConfigError("validation: a comparison scores volumes that are not trained on; allowed: volumes, fraction or fold")
-        if plain_recipe(self.template.recipe) == self.template.recipe and len(self.augmented) > 1:
+        if True in self.augmented and plain_recipe(self.template.recipe) == self.template.recipe:
             raise ConfigError("recipe: has no augmentation to compare; allowed: one with [affine], [noise], ..., or --augmentation without")
 
     def cells(self) -> list[Cell]:

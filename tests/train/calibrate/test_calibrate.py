@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from augclient.errors import ConfigError, NotFoundError, StateError
 from augtrain.calibrate import CalibrateConfig, Weights, calibrate
 from augtrain.calibrate.best_toml import make_toml
 from augtrain.calibrate.picture import draw_calibration
-from augtrain.calibrate.progress import CalibrateProgress
+from augtrain.calibrate.progress import CalibrateProgress, RichCalibrateProgress
 from augtrain.fit import FitConfig, FitResult
 from augtrain.fit.history import Validation
 from PIL import Image
+from rich.console import Console
 
 pytestmark = pytest.mark.usefixtures("tiny_network_is_known")
 
@@ -49,6 +51,7 @@ class Runs:
         self.configs.append(config)
         if self.ends.get(number) == "killed":
             raise Killed
+        how["progress"].step(config.steps - 1, 0.5, None)
         weights = weights_of(config)
         score = SCORES[weights][{10: 0, 20: 1, 40: 2}[config.steps]]
         dice = {"liver": 1 / (1 + weights.fp), "bone": 0.9, "bladder": None}
@@ -215,6 +218,16 @@ def test_what_cannot_be_is_refused_before_the_first_trial(
 def test_weights_that_mean_nothing_are_refused(fp: float, fn: float) -> None:
     with pytest.raises(ConfigError, match="weights"):
         Weights(fp=fp, fn=fn)
+
+
+def test_the_bar_tells_the_rung_and_the_share_of_all_steps(make_template: Template, runs: Runs) -> None:
+    shown = io.StringIO()
+    progress = RichCalibrateProgress(Console(file=shown, force_terminal=True, width=200))
+    calibrate(of(make_template()), progress=progress)
+    progress.close()
+    assert "step 10, FP / FN 2 / 3: no such organ" in shown.getvalue()
+    frames = shown.getvalue().splitlines()
+    assert any("rung 3/3, candidate 2/2" in frame and "99%" in frame for frame in frames)  # one step is left of 5 * 10 + 3 * 10 + 2 * 20
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from augclient.errors import ConfigError, NotFoundError, PatchError, StateError
+from augtrain.cli import main
 from augtrain.compare import LOSSES, Cell, CompareConfig, Spread, compare
-from augtrain.compare.progress import CompareProgress
+from augtrain.compare.progress import CompareProgress, RichCompareProgress
 from augtrain.compare.tables import make_markdown
 from augtrain.fit import FitConfig, FitResult
 from augtrain.fit.history import Validation
+from rich.console import Console
 
 pytestmark = pytest.mark.usefixtures("tiny_network_is_known")
 
@@ -39,6 +42,8 @@ class Runs:
         self.configs.append(config)
         if self.ends.get(number) == "killed":
             raise Killed
+        if "progress" in how:
+            how["progress"].step(2, 0.5, None)
         score = self.scores[number % len(self.scores)]
         dice = {"liver": score, "bladder": None if score is None else score / 2, "bone": None}
         best = Validation(step=config.steps, loss=1.0, mean_dice=score, dice=dice, volumes={})
@@ -216,6 +221,24 @@ def test_what_cannot_be_is_refused_before_the_first_cell(
     with pytest.raises(error, match=message):
         compare(small(make_template(template), **changes))
     assert runs.configs == []
+
+
+def test_the_bar_tells_the_cell_and_the_share_of_all_steps(make_template: Template, runs: Runs) -> None:
+    shown = io.StringIO()
+    progress = RichCompareProgress(Console(file=shown, force_terminal=True, width=200))
+    compare(small(make_template()), progress=progress)
+    progress.close()
+    assert "1/8  iou without augmentation, seed 4: mean Dice 0.500  (0 s)" in shown.getvalue()
+    frames = shown.getvalue().splitlines()
+    assert any("cell 8/8" in frame and "96%" in frame for frame in frames)  # 7 cells of 3 steps and 2 steps of the eighth
+
+
+def test_a_server_and_a_dataset_together_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["compare", "--server", "127.0.0.1:1", "--dataset", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert left.value.code == ConfigError.exit_code
+    assert "give one of them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
