@@ -239,9 +239,8 @@ def main() -> int:
     latencies_ms = 1000 * np.sort(findings.latencies_s)
     p50, p99, worst = (np.percentile(latencies_ms, percent) for percent in (50, 99, 100))
     print(f"{arguments.clients} clients for {arguments.minutes:g} min: {findings.batches} batches, all compared")
-    print(
-        f"{findings.left} streams left early, {findings.wild} wild calls; a step: p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {worst:.0f} ms"
-    )
+    print(f"{findings.left} streams left early, {findings.wild} wild calls")
+    print(f"a step: p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {worst:.0f} ms")
     for what, position, unit in (("memory", 0, 1e6), ("descriptors", 1, 1), ("threads", 2, 1)):
         print(f"server's {what}: {held[len(held) // 3][position] / unit:.0f} -> {held[-1][position] / unit:.0f}{' MB' if unit > 1 else ''}")
     for line in wrong:
