@@ -52,6 +52,7 @@ class Container:
     ) -> None:
         self.name = f"aug-{uuid.uuid4().hex[:12]}"
         self._root = folder / "crun"
+        self._user: str = image.config["User"]
         bundle = folder / self.name
         bundle.mkdir()
         start = list(image.config["Entrypoint"] if entrypoint is None else entrypoint)
@@ -67,7 +68,7 @@ class Container:
             )
 
     def _specify(self, bundle: Path, image: Image, args: list[str], mounts: Mapping[str, Path], writable: frozenset[str]) -> None:
-        uid, gid = map(int, image.config["User"].split(":"))
+        uid, gid = map(int, self._user.split(":"))
         none: dict[str, list[str]] = {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")}
         bound = [
             {"destination": to, "type": "bind", "source": str(at), "options": ["bind", "rw" if to in writable else "ro"]}
@@ -104,7 +105,7 @@ class Container:
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside the process, as health checks are."""
-        whole = as_child("--root", str(self._root), "--cgroup-manager=disabled", "exec", self.name, *command)
+        whole = as_child("--root", str(self._root), "--cgroup-manager=disabled", "exec", "--user", self._user, self.name, *command)
         return subprocess.run(whole, capture_output=True, text=True, timeout=PATIENCE_S)
 
     def signal(self, name: str) -> None:
