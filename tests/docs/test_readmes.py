@@ -36,7 +36,7 @@ MANY_WORDS = 3  # `augserver bench` in a sentence is a name; with an argument it
 ADDRESS = "127.0.0.1:50051"
 
 
-# How a command is known to work: it is run to its end here, serves here, is what a test runs, or needs what tests have not.
+# How a command is known to work.
 
 
 @dataclass(frozen=True)
@@ -56,58 +56,52 @@ class Serves:
 
 
 @dataclass(frozen=True)
-class RunBy:
-    """What runs it: FILE::TEST."""
+class Elsewhere:
+    """What runs it, FILE::TEST; or, where a test machine lacks what it needs, what comes nearest."""
 
     test: str
+    lacks: str = ""
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What a test machine has not, and what is tested instead."""
-
-    what: str
-    instead: str
-
-
-ON_A_CLUSTER = Needs("a cluster", "tests/docker/test_kubernetes.py::test_every_object_follows_the_schema_without_unknown_fields")
-COMMANDS: dict[str, Runs | Serves | RunBy | Needs] = {
-    "make demo": RunBy("tests/cli/test_demo.py::test_a_run_leaves_a_dataset_and_a_picture_and_prints_the_figures"),
-    "make test": Needs("a run of its own of this very suite", "tests/docs/test_readmes.py::test_the_two_commands_set_themselves_up"),
-    "make generate": Needs("to write into the repository", "tests/docs/test_readmes.py::test_a_command_does_what_it_says"),  # --check
+HERE = "tests/docs/test_readmes.py"
+ON_A_CLUSTER = Elsewhere("tests/docker/test_kubernetes.py::test_every_object_follows_the_schema_without_unknown_fields", lacks="a cluster")
+COMMANDS: dict[str, Runs | Serves | Elsewhere] = {
+    "make demo": Elsewhere("tests/cli/test_demo.py::test_a_run_leaves_a_dataset_and_a_picture_and_prints_the_figures"),
+    "make test": Elsewhere(f"{HERE}::test_the_two_commands_set_themselves_up", lacks="the time: it is this very suite"),
+    "make generate": Elsewhere(f"{HERE}::test_a_command_does_what_it_says", lacks="leave to write here: --check compares"),
     "augserver ingest scans/ --out ct.zarr --labels labels/ --spacing-mm 3 --classes classes.toml": Runs("torso_1"),
     "augserver info ct.zarr": Runs("fingerprint"),
     "augserver serve ct.zarr --address 127.0.0.1:50051": Serves("backend: cpu"),
-    "augserver label ct.zarr --organs lungs,bone --pictures look/": RunBy(
+    "augserver label ct.zarr --organs lungs,bone --pictures look/": Elsewhere(
         "tests/labels/test_label_command.py::test_organs_go_under_their_names_where_the_label_is_background"
     ),
     "augserver preview ct.zarr --recipe recipe.toml --out sheet.png": Runs("sheet.png: volume torso_0", leaves="sheet.png"),
     "augserver serve ct.zarr --http 127.0.0.1:8080": Serves(r"page: http://127\.0\.0\.1:\d+/"),
     "augserver token trainer-a >> tokens.toml": Runs("shown only here", leaves="tokens.toml"),
-    "augserver serve ct.zarr --address 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key --token-file tokens.toml": RunBy(
-        "tests/docs/test_readmes.py::test_python_connects_by_tls_with_the_token_that_was_shown"
+    "augserver serve ct.zarr --address 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key --token-file tokens.toml": Elsewhere(
+        f"{HERE}::test_python_connects_by_tls_with_the_token_that_was_shown"
     ),
     "augserver doctor": Runs("server on the CPU: works"),
-    "augserver bench ct.zarr --step-ms 250": RunBy("tests/cli/test_bench.py::test_every_stage_is_measured_and_nothing_is_left"),
-    "augserver serve ct.zarr --metrics-port 9090 --log-format json": RunBy(
+    "augserver bench ct.zarr --step-ms 250": Elsewhere("tests/cli/test_bench.py::test_every_stage_is_measured_and_nothing_is_left"),
+    "augserver serve ct.zarr --metrics-port 9090 --log-format json": Elsewhere(
         "tests/cli/test_logs.py::test_every_line_of_a_server_is_json_when_asked_and_metrics_are_where_it_says"
     ),
-    'pip install "augserver[cuda]"': Needs("a CUDA toolkit and an index", "tests/docs/test_readmes.py::test_extras_exist"),
-    'pip install "augserver[otel]"': Needs("an index of packages", "tests/docs/test_readmes.py::test_extras_exist"),
-    "augserver build-kernels": RunBy(
+    'pip install "augserver[cuda]"': Elsewhere(f"{HERE}::test_extras_exist", lacks="a CUDA toolkit and an index"),
+    'pip install "augserver[otel]"': Elsewhere(f"{HERE}::test_extras_exist", lacks="an index of packages"),
+    "augserver build-kernels": Elsewhere(
         "tests/kernel/test_cuda_fatbin.py::test_build_kernels_writes_where_it_is_told_and_says_how_a_server_finds_it"
     ),
-    "augserver serve ct.zarr --devices cuda:0,cuda:1": Needs(
-        "two GPUs", "tests/web/test_serve_command.py::test_with_devices_every_process_has_a_page_of_its_own"
+    "augserver serve ct.zarr --devices cuda:0,cuda:1": Elsewhere(
+        "tests/web/test_serve_command.py::test_with_devices_every_process_has_a_page_of_its_own", lacks="two GPUs"
     ),
-    "augserver ray ct.zarr --replicas 3 --gpus-per-replica 1 --insecure": Needs(
-        "three GPUs", "tests/e2e/test_ray.py::test_a_stream_outlives_a_killed_replica_and_the_cluster_leaves_nothing"
+    "augserver ray ct.zarr --replicas 3 --gpus-per-replica 1 --insecure": Elsewhere(
+        "tests/e2e/test_ray.py::test_a_stream_outlives_a_killed_replica_and_the_cluster_leaves_nothing", lacks="three GPUs"
     ),
     "kubectl apply -k docker/kubernetes/gpu": ON_A_CLUSTER,
     "kubectl apply -k docker/kubernetes/cpu": ON_A_CLUSTER,
     "kubectl scale statefulset augserver --replicas 5": ON_A_CLUSTER,
-    "python -m grpc_tools.protoc -I proto/augclient/wire/v1 --python_out=. --grpc_python_out=. augserver.proto": RunBy(
-        "tests/docs/test_readmes.py::test_python_of_a_generated_client_reads_the_same_numbers"
+    "python -m grpc_tools.protoc -I proto/augclient/wire/v1 --python_out=. --grpc_python_out=. augserver.proto": Elsewhere(
+        f"{HERE}::test_python_of_a_generated_client_reads_the_same_numbers"
     ),
     "proto/generate.sh --check": Runs("generated code is current", in_repository=True),
 }
@@ -150,9 +144,9 @@ def test_every_command_is_in_the_table_and_the_table_holds_no_other() -> None:
     assert {name for name in OWN_TESTS if not (ROOT / OWN_TESTS[name]).exists()} == set()
 
 
-@pytest.mark.parametrize("how", [each for each in COMMANDS.values() if isinstance(each, (RunBy, Needs))], ids=str)
-def test_what_is_run_elsewhere_is_run_there(how: RunBy | Needs) -> None:
-    file, _, test = (how.test if isinstance(how, RunBy) else how.instead).partition("::")
+@pytest.mark.parametrize("how", [each for each in COMMANDS.values() if isinstance(each, Elsewhere)], ids=str)
+def test_what_is_run_elsewhere_is_run_there(how: Elsewhere) -> None:
+    file, _, test = how.test.partition("::")
     assert f"def {test}(" in read(file)
 
 
