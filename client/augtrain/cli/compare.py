@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from augtrain.cli.sigterm import exit_on_sigterm
 from augtrain.cli.template_options import overrides_of, template_options
 from augtrain.cli.value_lists import read_seeds
 
@@ -80,6 +81,7 @@ def compare(
 
     progress = RichCompareProgress(Console(stderr=True))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(exit_on_sigterm())
         stack.callback(progress.close)
         if not servers:
             servers = (stack.enter_context(serve_for_comparison(dataset)),)

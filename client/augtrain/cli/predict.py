@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from augtrain.cli.sigterm import exit_on_sigterm
 
 if TYPE_CHECKING:
     from augtrain.predict import PredictConfig, Prediction, Refusal
@@ -65,7 +65,7 @@ def predict(
         raise ConfigError("--token-file and --tls-ca belong to a running server; give --server ADDR, or leave them out")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own build
     outcomes = []
-    with _exit_on_sigterm(), _progress() as on_volume:
+    with exit_on_sigterm(), _progress() as on_volume:
         if server is None:
             results = _scans(sources, model, out, config, on_volume)
         else:
@@ -133,21 +133,6 @@ def _read_token(path: Path) -> str:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise NotFoundError(f"token file {path} cannot be read: {error}") from error
-
-
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Leave by an exception, so that child processes and temporary files go; a second SIGTERM does not disturb that."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -107,9 +107,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import psutil
-from augtrain.cli.predict import _exit_on_sigterm
+from augtrain.cli.sigterm import exit_on_sigterm
 from augtrain.predict.scan_server import serve_scans
-with _exit_on_sigterm(), serve_scans([Path(sys.argv[1])], modality="ct", spacing_mm=None) as served:
+with exit_on_sigterm(), serve_scans([Path(sys.argv[1])], modality="ct", spacing_mm=None) as served:
     print(*[child.pid for child in psutil.Process().children()], flush=True)
     signal.pause()
 """
