@@ -26,10 +26,10 @@ class Image:
     config: Mapping[str, Any]
 
 
-def as_child(*command: str) -> list[str]:
-    """crun's command line. crun refuses cgroups of both versions at once; it gets to see those of the first alone, in mounts of its own."""
+def crun(*arguments: str) -> list[str]:
+    """A command line of crun, which refuses cgroups of both versions at once: it sees those of the first alone, in mounts of its own."""
     see_one_version = "umount -l /sys/fs/cgroup/unified 2>/dev/null; exec "
-    return ["unshare", "--mount", "sh", "-c", see_one_version + '"$@"', "sh", "crun", *command]
+    return ["unshare", "--mount", "sh", "-c", see_one_version + '"$@"', "sh", "crun", *arguments]
 
 
 class Container:
@@ -60,7 +60,7 @@ class Container:
         self.log = bundle / "stderr"
         with self.log.open("wb") as errors:
             self.process = subprocess.Popen(
-                as_child("--root", str(self._root), "--cgroup-manager=disabled", "run", "--bundle", str(bundle), self.name),
+                crun("--root", str(self._root), "--cgroup-manager=disabled", "run", "--bundle", str(bundle), self.name),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -88,7 +88,7 @@ class Container:
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
                 {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
-                # A place for the mounts below, which a read-only root has not.
+                # As engines have it; the folders of the mounts below are made in it.
                 {"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
                 *bound,
             ],
@@ -105,11 +105,11 @@ class Container:
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside the process, as health checks are."""
-        whole = as_child("--root", str(self._root), "--cgroup-manager=disabled", "exec", "--user", self._user, self.name, *command)
+        whole = crun("--root", str(self._root), "--cgroup-manager=disabled", "exec", "--user", self._user, self.name, *command)
         return subprocess.run(whole, capture_output=True, text=True, timeout=PATIENCE_S)
 
     def signal(self, name: str) -> None:
-        subprocess.run(as_child("--root", str(self._root), "kill", self.name, name), check=True, timeout=PATIENCE_S)
+        subprocess.run(crun("--root", str(self._root), "kill", self.name, name), check=True, timeout=PATIENCE_S)
 
     def wait(self) -> int:
         """Its exit code, once it has ended."""
@@ -117,7 +117,7 @@ class Container:
 
     def remove(self) -> None:
         """End it, if it has not, and forget it."""
-        subprocess.run(as_child("--root", str(self._root), "delete", "--force", self.name), capture_output=True, timeout=PATIENCE_S)
+        subprocess.run(crun("--root", str(self._root), "delete", "--force", self.name), capture_output=True, timeout=PATIENCE_S)
         self.process.kill()
         self.process.wait()
         assert self.process.stdout is not None
@@ -127,11 +127,10 @@ class Container:
 @pytest.fixture(scope="session")
 def images() -> Mapping[str, Image]:
     """By target of the Dockerfile. Skips where they were not built."""
-    folder = Path(os.environ.get("AUGSERVER_IMAGES", "/nowhere"))
-    if not folder.is_dir():
+    if "AUGSERVER_IMAGES" not in os.environ:
         pytest.skip("needs the images: run tests/docker/build.sh, as root")
     found = {}
-    for path in folder.glob("*/image.json"):
+    for path in Path(os.environ["AUGSERVER_IMAGES"]).glob("*/image.json"):
         config = json.loads(path.read_text())["Docker"]["config"]
         found[path.parent.name] = Image((path.parent / "rootfs").resolve(), config)
     return found

@@ -26,7 +26,11 @@ README = (ROOT / "docker" / "README.md").read_text()
 
 
 def blocks(language: str) -> list[list[str]]:
-    return [block.strip().splitlines() for block in re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)]
+    """The commands of each block; one that goes on in the next line is one."""
+    return [
+        block.replace("\\\n", " ").strip().splitlines()
+        for block in re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    ]
 
 
 ENGINE = [line for block in blocks("console") for line in block]
