@@ -10,8 +10,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 demo: $(VENV)/demo.stamp
 	$(BIN)/augserver demo
 
+# two files of tests at a time: many of them wait, for servers and frameworks to start, and CI has two cores
 test: $(VENV)/test.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
