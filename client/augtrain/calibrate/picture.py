@@ -27,7 +27,7 @@ def draw_calibration(path: Path, trials: Sequence[Trial], score: str) -> None:
     for number, (weights, run) in enumerate(sorted(runs.items())):
         colour = colours(number / max(1, len(runs) - 1))
         left.plot([each.steps for each in run], [each.score for each in run], "o-", color=colour, label=str(weights))
-    left.set(xlabel="steps", ylabel=what, title="rungs (FP / FN weight)")
+    left.set(xlabel="steps", ylabel=what, title="rung by rung (FP / FN weight)")
     left.set_xscale("log", base=2)
     steps = sorted({each.steps for each in scored})
     left.set_xticks(steps, [str(step) for step in steps])
@@ -47,7 +47,7 @@ def draw_calibration(path: Path, trials: Sequence[Trial], score: str) -> None:
         for each in last:
             right.annotate(f"{each.score:.3f}", (each.fp, each.fn), ha="center", va="bottom", xytext=(0, 14), textcoords="offset points")
         figure.colorbar(points, ax=right, label=f"{what}, last rung of each")
-    right.set(xlabel="FP weight", ylabel="FN weight", title="larger: further")
+    right.set(xlabel="FP weight", ylabel="FN weight", title="where good weights lie (larger: trained further)")
     right.margins(0.25)
     right.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
