@@ -34,11 +34,23 @@ _MAX_RECORD = 64 * 1024  # characters; what is longer is cut
 
 
 def ask_for_handshakes() -> bool:
-    """Have gRPC trace its handshakes; must come before the first `import grpc`. False where the user asked for another trace."""
-    # A worker inherits this from its supervisor, so that "handshaker" is ours as well.
-    if os.environ.setdefault("GRPC_TRACE", "handshaker") != "handshaker":
+    """Have gRPC trace its handshakes; False where it was imported before, or where the user asked for another trace.
+
+    gRPC reads the variables when it is imported, so that they are gone again when this returns: child processes have no filter.
+    """
+    if "grpc" in sys.modules or "GRPC_TRACE" in os.environ:
         return False
-    os.environ.setdefault("GRPC_VERBOSITY", "INFO")
+    wanted = {"GRPC_TRACE": "handshaker", "GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "INFO")}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        import augclient  # noqa: F401  # and with it gRPC
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import subprocess
 import sys
@@ -103,3 +104,13 @@ def test_the_settings_may_stand_in_the_config_file(serve: Callable[..., tuple[st
     log = stop()
     assert log.count("it spoke plain text") == 1
     assert "handshaker.cc" not in log
+
+
+def test_what_asks_for_the_trace_leaves_no_variable_for_children() -> None:
+    code = (
+        "import os; from augserver.cli.grpc_log import ask_for_handshakes as ask; before = dict(os.environ)\n"
+        "print(ask(), dict(os.environ) == before, ask())"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GRPC_")}
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["True", "True", "False"]  # the second time gRPC is there

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,22 +200,29 @@ def test_closing_takes_the_socket_away_and_ends_every_connection(listen: Callabl
     client.close()
 
 
-def test_the_folder_is_the_users_alone(listen: Callable[..., LocalListener], tmp_path: Path) -> None:
-    listener = listen(tmp_path / "deep" / "run")
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with room for a socket's path below it, which has at most 107 bytes; pytest's own names take most of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_the_folder_is_the_users_alone(listen: Callable[..., LocalListener], short_path: Path) -> None:
+    listener = listen(short_path / "deep" / "run")
     assert stat.S_IMODE(listener.path.parent.stat().st_mode) == 0o700
-    open_to_all = tmp_path / "open"
+    open_to_all = short_path / "open"
     open_to_all.mkdir(mode=0o755)
     open_to_all.chmod(0o755)
     with pytest.raises(StateError, match=r"permissions 755; due are user .* at most 700"):
         listen(open_to_all)
     assert listen(open_to_all, permissions=0o755).path.parent == open_to_all
-    link = tmp_path / "link"
+    link = short_path / "link"
     link.symlink_to(listener.path.parent)
     with pytest.raises(StateError, match="cannot be used"):
         listen(link)
-    (tmp_path / "file").write_text("")
+    (short_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot be used"):
-        listen(tmp_path / "file")
+        listen(short_path / "file")
 
 
 def test_a_folder_too_long_for_a_socket_is_named(listen: Callable[..., LocalListener], tmp_path: Path) -> None:
