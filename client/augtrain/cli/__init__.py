@@ -1,6 +1,8 @@
 """The `augtrain` command. Each subcommand is a module here with a click command of its own name, imported when it is used.
 
 Errors of augclient.errors become one line on stderr and the exit code of their class; anything else is a bug and keeps its traceback.
+
+The frame is that of augserver.cli once more: augtrain never imports augserver, and whatever lies in augclient brings gRPC along.
 """
 
 from __future__ import annotations
