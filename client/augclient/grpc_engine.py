@@ -1,7 +1,7 @@
 """Which of gRPC's two I/O engines carries our channels. Imported before anything else of this package, as gRPC chooses when it is imported.
 
-The newer one hands every read of a socket to another thread. For messages of megabytes on a few cores that costs the client 0.57 instead of
-0.40 CPU seconds per GB, and a stream a quarter of its speed (tests/benchmarks/bench_delivery.py, rows grpc and grpc_new_engine). So the
+The newer one hands every read of a socket to another thread. For messages of megabytes on a few cores that costs the client 0.49 instead of
+0.39 CPU seconds per GB, and a stream a tenth of its speed (tests/benchmarks/bench_delivery.py, rows grpc and grpc_new_engine). So the
 older one is asked for, where nobody else has decided: not if gRPC is imported already, nor if GRPC_EXPERIMENTS is set, to "" for example,
 nor with a gRPC newer than those it was tried with, which may know the name no more and would say so on stderr.
 """
