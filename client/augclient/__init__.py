@@ -10,7 +10,6 @@
 augclient.tensorflow and augclient.torch adapt a stream to those frameworks; importing augclient imports neither.
 """
 
-import augclient.grpc_engine  # noqa: F401  # isort: skip  # first: gRPC chooses when it is imported
 from augclient import errors
 from augclient.channel import TlsConfig
 from augclient.client import Patch, Server, connect

@@ -120,7 +120,7 @@ class BatchDataset(IterableDataset[Any]):
     def _connect(self, *, patient: bool) -> Server:
         """A connection; a patient one is asked for again for two seconds.
 
-        A worker that was forked while its parent used gRPC was seen to lose its first attempt to the fork (once, on a busy machine).
+        A worker that was forked while its parent used gRPC was seen to lose its first attempt to the fork.
         """
         outage = Outage(_WORKER_PATIENCE_S)
         while True:

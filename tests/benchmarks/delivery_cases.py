@@ -47,7 +47,9 @@ CASES: dict[str, Case] = {
     "tf_tuned": _tf("tf.data service, no compression, a sample per element, warmed heap", compression=None, single=True),
     "generated": Case(note="gRPC's generated code, a sample per message", receive=peers.receive_generated, send=peers.send_generated),
     "grpc": _ours("augserver over gRPC, float32"),
-    "grpc_new_engine": _ours("augserver over gRPC, float32, gRPC's own choice of its I/O engine", environment={"GRPC_EXPERIMENTS": ""}),
+    "grpc_old_engine": _ours(
+        "augserver over gRPC, float32, GRPC_EXPERIMENTS=-event_engine_client", environment={"GRPC_EXPERIMENTS": "-event_engine_client"}
+    ),
     "grpc_float16": _ours("augserver over gRPC, float16", dtype="float16"),
     "grpc_uint8": _ours("augserver over gRPC, uint8", dtype="uint8"),
     "grpc_streams_2": _ours("augserver over gRPC, 2 streams", streams=2),

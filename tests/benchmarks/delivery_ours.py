@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import augclient  # before gRPC, as it chooses how that works
+import augclient
 import grpc
 import numpy as np
 import workload
