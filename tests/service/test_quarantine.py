@@ -162,6 +162,7 @@ def test_damage_in_the_middle_of_a_job_changes_no_batch_before_or_beside_it(copy
     # Room for one volume: every change of volumes is a read.
     running = start_server(dataset, cache={"max_bytes": max(dataset.info(id_).size_bytes for id_ in dataset.volumes)})
     assert ask(running) == healthy
+    running.server.cache.lease("case_1").release()  # whichever volume came last: case_0 is to be read again
     harm(dataset, "case_0", "flipped")
     told = ask(running)
     assert {index for index in told if told[index] != healthy[index]} == {
