@@ -31,7 +31,7 @@ ENV PATH=/opt/augtrain/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 KE
     TF_CPP_MIN_LOG_LEVEL=2 NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build /opt/augtrain /opt/augtrain
 USER 10001:10001
-WORKDIR /work
+WORKDIR /training
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["augtrain"]
 CMD ["--help"]

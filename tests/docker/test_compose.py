@@ -17,7 +17,7 @@ from augserver.service.address import parse_address
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: pip install --group test")
 
 FOLDER = Path(__file__).resolve().parents[2] / "docker"
-GIVEN = {"DATASET": "/data/ct.zarr", "WORK": "/data/work"}
+GIVEN = {"DATASET": "/data/ct.zarr", "WORK": "/data/training"}
 PAIRS = (("server", "trainer"), ("server-gpu", "trainer-gpu"))
 STUCK_WORKER_S = 15  # what the supervisor of a GPU server waits beyond the drain before it kills
 
