@@ -260,6 +260,7 @@ class MetricsConfig:
     """What the server tells of itself: counters for Prometheus, spans for OpenTelemetry, and a verdict in the log."""
 
     address: str = ""  # HOST:PORT of GET /metrics, without names of volumes or callers; "": none
+    insecure: bool = False  # whether an address that others can reach may be bound, as metrics know neither TLS nor tokens
     traces: str = ""  # OTLP collector for spans of calls and batches, "http://host:4317"; "": none
     verdict_s: float = 60.0  # between two lines "limited by: ..." in the log, while something streams
 

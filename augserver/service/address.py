@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 
-from augserver.config import SecurityConfig
+from augserver.config import SecurityConfig, ServerConfig
 from augserver.errors import ConfigError, StateError
 
 
@@ -66,6 +66,23 @@ def require_closed(address: Address, security: SecurityConfig, *, insecure: bool
         f"address {address} can be reached from other machines, and this server would speak {risk}; listen on 127.0.0.1 (and use a "
         "tunnel), give --tls-cert and --tls-key together with --token-file or --tls-client-ca, or say --insecure on a network you trust"
     )
+
+
+def parse_metrics_address(config: ServerConfig) -> Address | None:
+    """Where metrics are answered; None: nowhere.
+
+    Raises:
+        ConfigError: no address, or one that others can reach and nobody insists: metrics know neither TLS nor tokens.
+    """
+    if not config.metrics.address:
+        return None
+    address = parse_address(config.metrics.address)
+    if not (address.is_loopback or config.metrics.insecure or config.listen.insecure):
+        raise ConfigError(
+            f"metrics.address {address} can be reached from other machines, and metrics are told to whoever asks, without encryption; "
+            "listen on 127.0.0.1, or say metrics.insecure = true on a network you trust"
+        )
+    return address
 
 
 def require_free(address: Address) -> None:

@@ -27,7 +27,7 @@ from augserver.pipeline.scheduler import Scheduler
 from augserver.pipeline.stage_clock import StageClock
 from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.access import Access, AccessInterceptor
-from augserver.service.address import Address, parse_address, require_closed, require_free
+from augserver.service.address import Address, parse_address, parse_metrics_address, require_closed, require_free
 from augserver.service.aug_service import AugService
 from augserver.service.local_delivery import LocalDelivery, open_local_delivery
 from augserver.service.metrics import MetricsEndpoint
@@ -52,7 +52,7 @@ class Server:
         backend: closed by `stop`.
         config: all settings.
     Raises:
-        ConfigError: an address that is none, or an open one without `listen.insecure`; a certificate or token file that cannot be used.
+        ConfigError: an address that is none, or an open one that nobody insists on; a certificate or token file that cannot be used.
         NotFoundError: a certificate or token file that is not there.
         StateError: the address is taken, or the dataset has no volumes.
         BudgetError: a volume is larger than the cache.
@@ -61,6 +61,7 @@ class Server:
     def __init__(self, dataset: Dataset, backend: Backend, config: ServerConfig) -> None:
         address = parse_address(config.listen.address)
         require_closed(address, config.security, insecure=config.listen.insecure)
+        metrics_address = parse_metrics_address(config)
         credentials = open_credentials(config.security)
         tracing = Tracing(config.metrics.traces)
         access = Access(TokenFile(Path(config.security.token_file)) if config.security.token_file else None)
@@ -107,8 +108,8 @@ class Server:
             )
             self._health = health.HealthServicer()
             self._grpc = self._make_grpc(config, access)
-            if config.metrics.address:
-                self.metrics = MetricsEndpoint(self, parse_address(config.metrics.address))
+            if metrics_address is not None:
+                self.metrics = MetricsEndpoint(self, metrics_address)
             self.port = _bind(self._grpc, address, credentials)
         except BaseException:
             self._local.close()

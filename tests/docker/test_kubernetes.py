@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from augserver.cli.serve import serve
 from augserver.config import ServerConfig, parse_config
-from augserver.service.address import parse_address, require_closed
+from augserver.service.address import parse_address, parse_metrics_address, require_closed
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: pip install --group test")
 
@@ -106,6 +107,8 @@ def test_the_readmes_settings_for_tls_close_the_address() -> None:
     [text] = re.findall(r"```toml\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
     security = parse_config(tomllib.loads(text)).security
     require_closed(parse_address(config().listen.address), security, insecure=False)
+    closed = dataclasses.replace(config(), listen=dataclasses.replace(config().listen, insecure=False))
+    assert str(parse_metrics_address(closed)) == config().metrics.address
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

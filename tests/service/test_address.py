@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
 
-from augserver.config import SecurityConfig
+from augserver.config import SecurityConfig, parse_config
 from augserver.errors import ConfigError, StateError
-from augserver.service.address import Address, parse_address, require_closed, require_free
+from augserver.service.address import Address, parse_address, parse_metrics_address, require_closed, require_free
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,23 @@ def test_an_open_address_needs_to_be_asked_for(text: str) -> None:
     require_closed(address, SecurityConfig(), insecure=True)
     require_closed(address, SecurityConfig(tls_cert="c", tls_key="k", token_file="tokens.toml"), insecure=False)
     require_closed(address, SecurityConfig(tls_cert="c", tls_key="k", tls_client_ca="ca"), insecure=False)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9", "[::1]:9"])
+def test_metrics_on_loopback_need_no_word(text: str) -> None:
+    assert str(parse_metrics_address(parse_config({"metrics": {"address": text}}))) == text
+    assert parse_metrics_address(parse_config({})) is None
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:9", "[::]:9", "192.168.0.7:9"])
+def test_metrics_that_others_can_reach_need_to_be_asked_for(text: str) -> None:
+    closed = {"tls_cert": "c", "tls_key": "k", "token_file": "tokens.toml"}  # which do not hold for metrics
+    with pytest.raises(ConfigError, match=re.escape(f"metrics.address {text} can be reached from other machines")):
+        parse_metrics_address(parse_config({"metrics": {"address": text}, "security": closed}))
+    for section in ("metrics", "listen"):
+        given: dict[str, dict[str, object]] = {"metrics": {"address": text}, "listen": {}}
+        given[section]["insecure"] = True
+        assert str(parse_metrics_address(parse_config(given))) == text
 
 
 def test_a_port_that_is_taken_is_refused_and_a_free_one_is_not() -> None:

@@ -10,7 +10,7 @@ import augclient
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from augserver.errors import StateError
+from augserver.errors import ConfigError, StateError
 from augserver.pipeline.stage_clock import STAGES, StageClock, StageStatistics
 from augserver.service.verdict import VerdictLog, judge
 
@@ -70,6 +70,15 @@ def test_names_and_units_follow_the_convention(measured: Any) -> None:
 def test_a_taken_port_keeps_the_server_from_starting(measured: Any, dataset: Any, start_server: Callable[..., Any]) -> None:
     with pytest.raises(StateError, match="for metrics: Address already in use"):
         start_server(dataset, metrics={"address": str(measured.server.metrics.address)})
+
+
+def test_an_address_that_others_can_reach_keeps_the_server_from_starting_unless_asked_for(
+    dataset: Any, start_server: Callable[..., Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"metrics\.address 0\.0\.0\.0:0 can be reached from other machines"):
+        start_server(dataset, metrics={"address": "0.0.0.0:0"})
+    opened = start_server(dataset, metrics={"address": "0.0.0.0:0", "insecure": True}, local={"mode": "off"})
+    assert scrape(opened)["augserver_streams", ""] == 0
 
 
 def stages(**seconds: float) -> dict[str, StageStatistics]:
