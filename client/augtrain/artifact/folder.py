@@ -14,7 +14,6 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 from augclient.errors import AugError, NotFoundError, StateError
 
 from augtrain.artifact.card import ModelCard, card_from_document
+from augtrain.whole_file import place
 
 FORMAT = 1
 CARD = "card.json"
@@ -51,10 +51,10 @@ def save_model(folder: str | Path, model: Any, card: ModelCard) -> None:
         model.save_weights(fresh)
         digest = _sha256(fresh)
         weights = folder / f"model-{digest[:12]}.weights.h5"
-        _place(fresh, weights)
+        place(fresh, weights)
         document = dataclasses.asdict(card) | {"format": FORMAT, "weights": weights.name, "weights_sha256": digest}
         (scratch / CARD).write_text(json.dumps(document, indent=1, allow_nan=False))
-        _place(scratch / CARD, folder / CARD)
+        place(scratch / CARD, folder / CARD)
         scratch.rmdir()
         for old in folder.glob("model-*.weights.h5"):
             if old.name != weights.name and _WEIGHTS.fullmatch(old.name):
@@ -135,21 +135,6 @@ def _read_document(folder: Path) -> dict[str, Any]:
         raise StateError(f"{folder}: {CARD} is of format {got!r}, this version reads {FORMAT}: it is another program's, or a newer one's")
     fields: dict[str, Any] = document
     return fields
-
-
-def _place(fresh: Path, target: Path) -> None:
-    """Rename a file to its place; its bytes and then its name are on disk when this returns."""
-    _flush(fresh)
-    fresh.replace(target)
-    _flush(target.parent)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

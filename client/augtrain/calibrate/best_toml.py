@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from augtrain.calibrate.candidates import CalibrateConfig, Weights
 from augtrain.fit import FitConfig
+from augtrain.whole_file import write_text
 
 FILE = "best.toml"
 
@@ -19,9 +19,8 @@ def write_best(folder: Path, config: CalibrateConfig, best: Weights) -> Path:
     """Write best.toml, whole or not at all: the template with the best weights and `best` of the same folder as the run's folder."""
     run = dataclasses.replace(config.template, loss=config.loss_of(best), out=folder / "best")
     heading = f"# Weights chosen by `augtrain calibrate`: false positives {best.fp:g}, false negatives {best.fn:g}.\n"
-    path, fresh = folder / FILE, folder / f".{FILE}"
-    fresh.write_text(heading + make_toml(run), encoding="utf-8")
-    os.replace(fresh, path)
+    path = folder / FILE
+    write_text(path, heading + make_toml(run))
     return path
 
 

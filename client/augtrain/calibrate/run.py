@@ -18,7 +18,7 @@ from augtrain.calibrate.best_toml import write_best
 from augtrain.calibrate.candidates import MEAN, WORST, CalibrateConfig, Weights
 from augtrain.calibrate.picture import draw_calibration
 from augtrain.calibrate.progress import CalibrateProgress
-from augtrain.calibrate.tables import write_csv
+from augtrain.calibrate.tables import write_trials
 from augtrain.calibrate.trials import Trial, hold_trials
 from augtrain.fit import fit
 from augtrain.fit.connection import connect_server
@@ -89,7 +89,7 @@ def calibrate(config: CalibrateConfig, *, progress: CalibrateProgress | None = N
             if stopped:
                 break
             survivors = [each.weights for each in rank(done)]
-        write_csv(template.out / "calibration.csv", ranked)
+        write_trials(template.out / "calibration.csv", ranked)
         if ranked:
             draw_calibration(template.out / "calibration.png", ranked, config.score)
         if stopped:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from rich.text import Text
 
 from augtrain.calibrate.candidates import MEAN, Weights
 from augtrain.calibrate.trials import Trial
+from augtrain.whole_file import write_csv
 
 
 def make_table(trials: Sequence[Trial], best: Weights | None, score: str) -> Table:
@@ -35,16 +33,11 @@ def order(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(trials, key=lambda each: (each.rung, -1.0 if each.score is None else each.score))
 
 
-def write_csv(path: Path, trials: Sequence[Trial]) -> None:
+def write_trials(path: Path, trials: Sequence[Trial]) -> None:
     """A line per trial; replaced at once."""
     organs = list(trials[0].dice) if trials else []
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["rung", "fp_weight", "fn_weight", "steps", "score", "mean_dice", *organs])
-    writer.writerows([each.rung, each.fp, each.fn, each.steps, each.score, each.mean_dice, *map(each.dice.get, organs)] for each in trials)
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(fresh, path)
+    rows = [[each.rung, each.fp, each.fn, each.steps, each.score, each.mean_dice, *map(each.dice.get, organs)] for each in trials]
+    write_csv(path, ["rung", "fp_weight", "fn_weight", "steps", "score", "mean_dice", *organs], rows)
 
 
 def _number(value: float | None) -> str:

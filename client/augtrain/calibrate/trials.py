@@ -18,6 +18,7 @@ from typing import Any
 from augclient.errors import StateError
 
 from augtrain.calibrate.candidates import Weights
+from augtrain.whole_file import write_text_to_disk
 
 FILE = "calibration.json"
 _LOCK = ".lock"
@@ -64,12 +65,7 @@ class TrialFile:
         """Take one; on the disk when this returns."""
         self.trials.append(trial)
         document = {"calibration": self._identity, "trials": [dataclasses.asdict(each) for each in self.trials]}
-        fresh = self._path.with_name(f".{self._path.name}")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self._path)
+        write_text_to_disk(self._path, json.dumps(document, indent=1, allow_nan=False))
 
 
 @contextmanager

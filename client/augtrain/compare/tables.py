@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
+
+from augtrain.whole_file import write_csv, write_text
 
 if TYPE_CHECKING:
     from augtrain.compare.run import Comparison
@@ -52,10 +50,10 @@ def write_tables(folder: Path, comparison: Comparison) -> None:
         [each.loss, each.augmented, each.seed, each.steps, each.mean_dice, *map(each.dice.get, organs), each.training_loss, each.seconds]
         for each in comparison.results
     ]
-    _replace(folder / "table.md", make_markdown(comparison))
-    _replace(folder / "table.csv", _csv(heading, lines))
-    _replace(folder / "cells.csv", _csv(["loss", "augmented", "seed", "steps", *scores, "training_loss", "seconds"], cells))
-    _replace(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=1, allow_nan=False))
+    write_text(folder / "table.md", make_markdown(comparison))
+    write_csv(folder / "table.csv", heading, lines)
+    write_csv(folder / "cells.csv", ["loss", "augmented", "seed", "steps", *scores, "training_loss", "seconds"], cells)
+    write_text(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=1, allow_nan=False))
 
 
 def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -73,17 +71,3 @@ def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         for row in rows
     ]
     return ["loss", "augmentation", "n", "mean organ Dice", *organs], body
-
-
-def _csv(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, path)

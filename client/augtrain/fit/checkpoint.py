@@ -9,7 +9,6 @@ its own; a kill at any moment leaves the checkpoints of before.
 from __future__ import annotations
 
 import json
-import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -20,6 +19,8 @@ from typing import Any
 import numpy as np
 from augclient.errors import StateError
 from numpy.typing import NDArray
+
+from augtrain.whole_file import place
 
 VERSION = 1
 
@@ -56,10 +57,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path
         with (folder / _SCRATCH).open("wb") as file:
             arrays: dict[str, Any] = {_DOCUMENT: np.frombuffer(document.encode(), np.uint8), **checkpoint.arrays}
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(folder / _SCRATCH, target)
-        _flush_folder(folder)
+        place(folder / _SCRATCH, target)
         for old in _checkpoints(folder)[:-keep]:
             if old != target:
                 old.unlink()
@@ -101,11 +99,3 @@ def _checkpoints(folder: Path) -> list[Path]:
         return []
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

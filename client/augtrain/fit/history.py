@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from augtrain.whole_file import write_csv
 
 _COLUMNS = ("loss", "learning_rate", "step_s", "wait_s", "first")
 
@@ -85,17 +84,7 @@ class History:
 
     def write_csv(self, folder: Path) -> None:
         """history.csv, a line per step, and validation.csv, a line per validation; both replaced at once."""
-        _replace(folder / "history.csv", ["step", *_COLUMNS[:-1]], [[step, *row[:-1]] for step, row in enumerate(self._rows)])
+        write_csv(folder / "history.csv", ["step", *_COLUMNS[:-1]], [[step, *row[:-1]] for step, row in enumerate(self._rows)])
         names = list(self.validations[0].dice) if self.validations else []
         rows = [[each.step, each.loss, each.mean_dice, *(each.dice[name] for name in names)] for each in self.validations]
-        _replace(folder / "validation.csv", ["step", "loss", "mean_dice", *names], rows)
-
-
-def _replace(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows(rows)
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(fresh, path)
+        write_csv(folder / "validation.csv", ["step", "loss", "mean_dice", *names], rows)

@@ -20,6 +20,8 @@ from typing import Any
 
 from augclient.errors import StateError
 
+from augtrain.whole_file import write_text
+
 _IDENTITY = "run.json"
 _LOCK = ".lock"
 
@@ -80,9 +82,7 @@ def write_identity(out: Path, identity: Mapping[str, Any]) -> None:
     if (out / _IDENTITY).exists():
         return
     try:
-        fresh = out / f".{_IDENTITY}"
-        fresh.write_text(json.dumps(identity, indent=1), encoding="utf-8")
-        os.replace(fresh, out / _IDENTITY)
+        write_text(out / _IDENTITY, json.dumps(identity, indent=1))
     except OSError as error:
         raise StateError(f"run folder {out} cannot be written to ({error.strerror}); choose another by --out") from error
 

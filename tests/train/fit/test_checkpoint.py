@@ -71,7 +71,7 @@ def test_a_disk_that_is_full_leaves_the_one_before(tmp_path: Path, monkeypatch: 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("augtrain.fit.checkpoint.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StateError, match=re.escape("cannot be written (No space left on device)")):
         write_checkpoint(tmp_path, some(2), keep=1)
     found = read_last(tmp_path)
