@@ -1,0 +1,57 @@
+"""One bar over the steps of several runs, with the time that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from augtrain.fit.progress import RunProgress
+
+_SPEED_OVER_S = 3600.0  # runs take unequal times; a long memory keeps the time left from jumping
+
+
+class RichProgressOverRuns(RunProgress):
+    """A bar on a terminal, and a line for each run that is done, which is all that a log file gets. Children name the runs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=_SPEED_OVER_S)
+        self._task = self._progress.add_task("", total=None, note="", start=False)
+        self._before = 0  # steps of the runs that are done, less those that this one begins with
+
+    @contextmanager
+    def _shown_run(self, description: str, note: str, *, done: int, total: int, begin: int = 0) -> Iterator[None]:
+        """While a run is trained from step `begin` on; `done` of the `total` steps of all runs lie behind it."""
+        self._before = done - begin
+        self._progress.start()  # no-op once it has
+        self._progress.start_task(self._task)
+        self._progress.update(self._task, total=total, completed=done, description=description, note=note)
+        try:
+            yield
+        except BaseException:
+            self._progress.stop()
+            raise
+
+    def step(self, step: int, loss: float, wait_share: float | None) -> None:
+        self._progress.update(self._task, completed=self._before + step)
+
+    def _set_note(self, text: str) -> None:
+        self._progress.update(self._task, note=text)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def close(self) -> None:
+        """Leave the terminal to what comes next."""
+        self._progress.stop()
