@@ -6,9 +6,7 @@ OUT/calibration.json        {"calibration": {...}, "trials": [{"rung": 0, "fp": 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +16,10 @@ from typing import Any
 from augclient.errors import StateError
 
 from augtrain.calibrate.candidates import Weights
+from augtrain.fit.held_folder import keep_others_out, refuse_another
 from augtrain.whole_file import write_text_to_disk
 
 FILE = "calibration.json"
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,34 +73,16 @@ def hold_trials(folder: Path, identity: Mapping[str, Any]) -> Iterator[TrialFile
     Raises:
         StateError: the folder cannot be written to, or is in use; or its trials are damaged, or of another calibration.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StateError(f"{folder} cannot be written to ({error.strerror}); choose another folder by --out") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StateError(f"{folder} is in use by another augtrain calibrate; wait for it, or choose another by --out") from None
+    with keep_others_out(folder, "calibrate"):
         path = folder / FILE
         yield TrialFile(path, identity, _read(path, identity) if path.exists() else [])
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path, identity: Mapping[str, Any]) -> list[Trial]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        theirs, trials = dict(document["calibration"]), [Trial(**each) for each in document["trials"]]
+        theirs, trials = document["calibration"], [Trial(**each) for each in document["trials"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"{path} is damaged or no file of trials ({error}); choose another folder by --out") from error
-    ours = json.loads(json.dumps(identity))
-    differing = [key for key in ours if theirs.get(key) != ours[key]]
-    if differing:
-        key = differing[0]
-        raise StateError(
-            f"{path} is of another calibration: {key} was {json.dumps(theirs.get(key))}, and is {json.dumps(ours[key])} now; take what it "
-            "was, or another folder by --out"
-        )
+    refuse_another(theirs, identity, f"{path} is of another calibration")
     return trials

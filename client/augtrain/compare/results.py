@@ -9,7 +9,6 @@ A line is on the disk before its cell counts as done. A kill can leave half a li
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import IO, Any
 from augclient.errors import StateError
 
 from augtrain.compare.cells import Cell
+from augtrain.fit.held_folder import keep_others_out, not_writable, refuse_another
 
 FILE = "results.jsonl"
 
@@ -79,16 +79,7 @@ def open_results(folder: Path, identity: Mapping[str, Any]) -> Iterator[ResultFi
         StateError: the folder cannot be written to, or is in use; or the results are damaged, or of another comparison.
     """
     path = folder / FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise StateError(f"{path} cannot be written to ({error.strerror}); choose another folder by --out") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StateError(f"{path} is in use by another augtrain compare; wait for it, or choose another folder by --out") from None
+    with keep_others_out(folder, "compare"), _open(path) as file:
         whole = _read_whole_lines(file)
         opened = ResultFile(file, {})
         if whole:
@@ -96,6 +87,13 @@ def open_results(folder: Path, identity: Mapping[str, Any]) -> Iterator[ResultFi
         else:
             opened._write({"comparison": identity})
         yield opened
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        return path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise not_writable(path, error) from error
 
 
 def _read_whole_lines(file: IO[str]) -> list[str]:
@@ -114,12 +112,5 @@ def _read_results(path: Path, lines: list[str], identity: Mapping[str, Any]) -> 
         results = [CellResult(**json.loads(line)) for line in lines[1:]]
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(f"{path} is damaged or no file of results ({error}); choose another folder by --out") from error
-    ours = json.loads(json.dumps(identity))
-    differing = [key for key in ours if theirs.get(key) != ours[key]]
-    if differing:
-        key = differing[0]
-        raise StateError(
-            f"{path} is of another comparison: {key} was {json.dumps(theirs.get(key))}, and is {json.dumps(ours[key])} now; take what it "
-            "was, or another folder by --out"
-        )
+    refuse_another(theirs, identity, f"{path} is of another comparison")
     return {each.cell: each for each in results}
