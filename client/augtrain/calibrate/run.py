@@ -21,11 +21,10 @@ from augtrain.calibrate.progress import CalibrateProgress
 from augtrain.calibrate.tables import write_trials
 from augtrain.calibrate.trials import Trial, hold_trials
 from augtrain.fit import fit
-from augtrain.fit.connection import connect_server
+from augtrain.fit.connection import ask_dataset
 from augtrain.fit.history import Validation
 from augtrain.fit.learner import find_network
 from augtrain.fit.toml_table import name_nearest
-from augtrain.fit.volumes import split_volumes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +63,7 @@ def calibrate(config: CalibrateConfig, *, progress: CalibrateProgress | None = N
     progress = progress or CalibrateProgress()
     template = config.template
     find_network(template)
-    with connect_server(template) as server:
-        dataset = server.dataset()
-        volumes = split_volumes(dataset, template.batches, template.validation, template.recipe)
+    dataset, volumes = ask_dataset(template)
     _check_score(config.score, [name for label, name in volumes.classes.items() if label])
     counts = config.survivors()
     ranked: list[Trial] = []

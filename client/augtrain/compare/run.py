@@ -15,9 +15,8 @@ from augtrain.compare.results import CellResult, open_results
 from augtrain.compare.summary import Row, summarise
 from augtrain.compare.tables import write_tables
 from augtrain.fit import FitResult, fit
-from augtrain.fit.connection import connect_server
+from augtrain.fit.connection import ask_dataset
 from augtrain.fit.learner import find_network
-from augtrain.fit.volumes import split_volumes
 from augtrain.losses import parse_loss
 
 
@@ -61,9 +60,7 @@ def compare(config: CompareConfig, *, progress: CompareProgress | None = None) -
     progress = progress or CompareProgress()
     template = config.template
     find_network(template)
-    with connect_server(template) as server:
-        dataset = server.dataset()
-        volumes = split_volumes(dataset, template.batches, template.validation, template.recipe)
+    dataset, volumes = ask_dataset(template)
     for loss in config.losses:
         parse_loss(loss, class_voxels=volumes.class_voxels)
     identity = config.identity(dataset.fingerprint)

@@ -1,13 +1,14 @@
-"""Reach the server that a run's config names."""
+"""Reach the server that a run's config names, and ask it what the run will see."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from augclient import Server, TlsConfig, connect
+from augclient import Dataset, Server, TlsConfig, connect
 from augclient.errors import NotFoundError
 
 from augtrain.fit.config import FitConfig
+from augtrain.fit.volumes import Volumes, split_volumes
 
 
 def connect_server(config: FitConfig) -> Server:
@@ -17,6 +18,17 @@ def connect_server(config: FitConfig) -> Server:
         NotFoundError: the token's file cannot be read. What augclient.connect() raises.
     """
     return connect(config.server, token=_token(config), tls=_tls(config))
+
+
+def ask_dataset(config: FitConfig) -> tuple[Dataset, Volumes]:
+    """The dataset, and who of it is trained on and validated with; no connection is left.
+
+    Raises:
+        What connect_server() and split_volumes() raise.
+    """
+    with connect_server(config) as server:
+        dataset = server.dataset()
+        return dataset, split_volumes(dataset, config.batches, config.validation, config.recipe)
 
 
 def _token(config: FitConfig) -> str | None:
