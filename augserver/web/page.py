@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from augserver.service.server import Server
     from augserver.store import Dataset
 
-_CONNECTIONS = 64  # a browser opens six
 _STOP_S = 5  # for answers under way
 
 
@@ -53,6 +52,7 @@ class Page:
         import uvicorn
 
         from augserver.web.app import Routes
+        from augserver.web.connections import MAX_CONNECTIONS, BoundedProtocol
         from augserver.web.guard import Guard
         from augserver.web.live import LiveView
         from augserver.web.patches import PatchMaker
@@ -67,18 +67,18 @@ class Page:
         settings = uvicorn.Config(
             Guard(self._routes.app(), loopback_only=address.is_loopback, key=key),
             loop="asyncio",
-            http="h11",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
             log_level="warning",
             access_log=False,  # paths name volumes
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS + 1,  # uvicorn refuses the one that reaches it
             timeout_graceful_shutdown=_STOP_S,
         )
         self._socket = socket.create_server(
-            (address.host, address.port), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET, backlog=_CONNECTIONS
+            (address.host, address.port), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET, backlog=MAX_CONNECTIONS
         )
         bound = Address(address.host, self._socket.getsockname()[1])
         self.url = f"http://{bound}/" + (f"?key={key}" if key else "")
