@@ -92,6 +92,20 @@ def test_carried_labels_equal_simpleitks_nearest_to_the_last_half_voxel() -> Non
     assert 0 < np.count_nonzero(got) < got.size
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_carried_label_stays_where_it_is_in_mm_though_every_other_centre_lies_between_two_voxels(axis: int) -> None:
+    """A slab from 9 to 21 mm along an axis, from 2 mm to 3 mm: its faces pass through centres, of which half are in."""
+    shape, wide = [9, 11, 13], [6, 7, 8]
+    shape[axis], wide[axis] = 15, 10
+    label = np.zeros(shape, np.uint8)
+    np.moveaxis(label, axis, 0)[5:11] = 1
+    turn = np.eye(4)
+    turn[:3, :3] = np.reshape(sitk.Euler3DTransform((0, 0, 0), 0.2, 0.1, 0.3).GetMatrix(), (3, 3))
+    got = carry_label(label, turn @ affine_of((2, 2, 2), (10, 20, 30)), tuple(wide), turn @ affine_of((3, 3, 3), (10, 20, 30)))
+    planes = np.moveaxis(got, axis, 0).reshape(10, -1).mean(axis=1)
+    np.testing.assert_allclose(planes, [0, 0, 0, 0.5, 1, 1, 1, 0.5, 0, 0], atol=0.02)  # faces of an odd number of voxels have no half
+
+
 @pytest.mark.parametrize(("shift_mm", "share"), [(0.0, 1.0), (1.0, 0.75), (2.0, 0.5), (4.0, 0.0), (1000.0, 0.0)])
 def test_the_share_that_a_label_covers_is_counted_in_voxel_centres(shift_mm: float, share: float) -> None:
     image = affine_of((1, 1, 1))
