@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,28 @@ def open_channel(address: str, *, token: str | None, tls: TlsConfig | bool | Non
         certificate_chain=_read_pem("cert", files.cert),
     )
     return grpc.secure_channel(address, credentials, options)
+
+
+def tls_context(tls: TlsConfig | bool | None) -> ssl.SSLContext | None:
+    """What the same settings are for connections that are not gRPC's own; None: no encryption.
+
+    Raises:
+        ConfigError: a file that is no certificate or key, or one that asks for a password. NotFoundError: one that is not there.
+    """
+    if not tls:
+        return None
+    files = TlsConfig() if tls is True else tls
+    try:
+        context = ssl.create_default_context(cafile=files.ca)
+        if files.cert is not None:
+            context.load_cert_chain(files.cert, files.key, password="")
+    except ssl.SSLError as error:
+        raise ConfigError(f"tls: a file is no PEM, does not fit the others, or is locked with a password: {error}") from error
+    except OSError as error:
+        raise NotFoundError(f"tls: a file cannot be read: {error.strerror}") from error
+    context.set_alpn_protocols(["h2"])
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as strict as gRPC, through which all other calls go
+    return context
 
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:

@@ -28,7 +28,6 @@ from augclient.stream.stream import Receiving
 from augclient.warp import Transform, WarpStream
 from augclient.warp.feed import Feed
 from augclient.wire.array_filler import ArrayFiller
-from augclient.wire.ended_call import let_go
 from augclient.wire.methods import ServiceCalls
 from augclient.wire.parts import decode_part
 from augclient.wire.v1 import augserver_pb2 as pb
@@ -115,7 +114,7 @@ class Server:
             try:
                 return _receive_volume(id, call)
             finally:
-                let_go(call)
+                call.close()
 
         return self._fleet.ask(receive, volume=id)
 

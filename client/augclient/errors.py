@@ -11,6 +11,7 @@
     +-- StateError                  FAILED_PRECONDITION  6    state of another dataset or recipe
     |   +-- StoreError              FAILED_PRECONDITION  6    not a dataset, or one that is damaged
     |   +-- BackendError            FAILED_PRECONDITION  6    a backend that this machine cannot run
+    |   +-- DivergedError           FAILED_PRECONDITION  6    a network in training whose numbers are not finite any more
     +-- VolumeError                 DATA_LOSS            3    a scan or label file that cannot be trusted
     +-- AuthError                   UNAUTHENTICATED      7    no token, or one that the server does not know
     |   +-- ForbiddenError          PERMISSION_DENIED    7    a token without the right that the call needs
@@ -84,6 +85,10 @@ class StoreError(StateError):
 
 class BackendError(StateError):
     """A backend cannot run on this machine."""
+
+
+class DivergedError(StateError):
+    """A network's loss, weights or answers are not finite: its training diverged."""
 
 
 class VolumeError(AugError):

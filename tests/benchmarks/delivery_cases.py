@@ -1,13 +1,13 @@
 """The cases of bench_delivery.py and bench_wire.py, and their child processes: this file is what those run.
 
-gRPC over a Unix socket and TLS are measured on ports that `augserver serve` does not open yet; delivery_ours.py opens them.
+gRPC over a Unix socket is measured on a port that `augserver serve` does not open; delivery_ours.py does.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import delivery_ours as ours
@@ -15,11 +15,11 @@ import delivery_peers as peers
 from delivery_processes import Case, run_child
 
 
-def _ours(note: str, *, senders: int = 1, streams: int = 1, environment: Mapping[str, str] | None = None, **how: Any) -> Case:
+def _ours(note: str, *, senders: int = 1, streams: int = 1, **how: Any) -> Case:
     def receive(addresses: list[str], folder: str, stream: int) -> Iterator[tuple[int, int]]:
         return ours.receive_stand_in(addresses, stream, **how)
 
-    return Case(note=note, receive=receive, send=ours.send_stand_in, senders=senders, streams=streams, environment=environment or {})
+    return Case(note=note, receive=receive, send=ours.send_stand_in, senders=senders, streams=streams)
 
 
 def _tf(note: str, *, compression: str | None, single: bool) -> Case:
@@ -47,9 +47,6 @@ CASES: dict[str, Case] = {
     "tf_tuned": _tf("tf.data service, no compression, a sample per element, warmed heap", compression=None, single=True),
     "generated": Case(note="gRPC's generated code, a sample per message", receive=peers.receive_generated, send=peers.send_generated),
     "grpc": _ours("augserver over gRPC, float32"),
-    "grpc_old_engine": _ours(
-        "augserver over gRPC, float32, GRPC_EXPERIMENTS=-event_engine_client", environment={"GRPC_EXPERIMENTS": "-event_engine_client"}
-    ),
     "grpc_float16": _ours("augserver over gRPC, float16", dtype="float16"),
     "grpc_uint8": _ours("augserver over gRPC, uint8", dtype="uint8"),
     "grpc_streams_2": _ours("augserver over gRPC, 2 streams", streams=2),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import augclient
-import grpc
 import numpy as np
 import workload
 from delivery_payload import BATCH_BYTES, IMAGE_SHAPE, LABEL_SHAPE, PATCH, SAMPLES, VOXELS, check
@@ -42,23 +41,18 @@ def prepare(folder: str) -> None:
             writer.finish()
 
 
-def _serve(store: Path, backend: Any) -> None:
+def _serve(store: Path, backend: Any, **security: str) -> None:
     from delivery_processes import say
 
-    from augserver.config import ListenConfig, ServerConfig
+    from augserver.config import ListenConfig, SecurityConfig, ServerConfig
     from augserver.service.server import Server
     from augserver.store import Dataset
 
-    server = Server(Dataset.open(store), backend, ServerConfig(listen=ListenConfig(address="127.0.0.1:0")))
+    config = ServerConfig(listen=ListenConfig(address="127.0.0.1:0"), security=SecurityConfig(**security))
+    server = Server(Dataset.open(store), backend, config)
     server.start()
     say(server.address)
     time.sleep(3600)
-
-
-def _send_bound(folder: str, bind: Callable[[Any, Any], int]) -> None:
-    """As send_stand_in, on a port that `augserver serve` does not open (yet): what it would cost."""
-    with mock.patch("augserver.service.server._bind", bind):
-        send_stand_in(folder)
 
 
 def send_tls(folder: str) -> None:
@@ -66,16 +60,18 @@ def send_tls(folder: str) -> None:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
     subprocess.run(command, check=True, capture_output=True)
-    credentials = grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())])
-    _send_bound(folder, lambda server, address: int(server.add_secure_port(str(address), credentials)))
+    send_stand_in(folder, tls_cert=str(cert), tls_key=str(key))
 
 
 def send_unix(folder: str) -> None:
-    def bind(server: Any, address: Any) -> int:
+    """As send_stand_in, on a port that `augserver serve` does not open: what it would cost."""
+
+    def bind(server: Any, *_: Any) -> int:
         server.add_insecure_port(_unix_target(folder))
         return 1  # no port: the client goes by the folder
 
-    _send_bound(folder, bind)
+    with mock.patch("augserver.service.server._bind", bind):
+        send_stand_in(folder)
 
 
 def _unix_target(folder: str) -> str:
@@ -89,16 +85,10 @@ def receive_tls(addresses: list[str], folder: str, stream: int) -> Arrivals:
 
 
 def receive_unix(addresses: list[str], folder: str, stream: int) -> Arrivals:
-    from augclient.wire.methods import client_options
-
-    def open_channel(address: str, **_: Any) -> grpc.Channel:
-        return grpc.insecure_channel(_unix_target(folder), options=client_options())
-
-    with mock.patch("augclient.fleet.connections.open_channel", open_channel):
-        yield from receive_stand_in(addresses, stream)
+    return receive_stand_in([_unix_target(folder)], stream)
 
 
-def send_stand_in(folder: str) -> None:
+def send_stand_in(folder: str, **security: str) -> None:
     """The CPU backend with its memory, but a kernel that only stamps the first and last sample's index into the first and last voxel."""
     from augserver.kernel.cpu import CpuBackend
 
@@ -107,7 +97,7 @@ def send_stand_in(folder: str) -> None:
             for array in (out_image, out_label):
                 array.reshape(-1)[[0, -1]] = params[0].index % STAMP, params[-1].index % STAMP
 
-    _serve(Path(folder, STAND_IN), NoKernel(threads=1))
+    _serve(Path(folder, STAND_IN), NoKernel(threads=1), **security)
 
 
 def send_real(folder: str) -> None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-import weakref
-from types import SimpleNamespace
 
 import augclient
-import numpy as np
 import psutil
 import pytest
-from augclient.stream.receiver import Receiver
 
 PATCH = (8, 32, 32)  # 0.3 MB a batch with two channels, in five parts
 RECIPE = augclient.Recipe()
@@ -45,56 +41,3 @@ def test_opening_and_dropping_streams_leaves_nothing(running):
     assert rss_after - rss < 8 << 20
     assert threads_after <= threads + 1  # the toy server, in this process too, may have one more
     assert fds_after <= fds
-
-
-class Part(bytearray):
-    """A part that can be referenced weakly, which bytes cannot."""
-
-
-class Call:
-    """A call that gives `parts` parts, and notes of each whether it was still there when the next one was asked for."""
-
-    def __init__(self, parts):
-        self._left = parts
-        self._last = None
-        self.kept = []
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self._last is not None:
-            self.kept.append(self._last() is not None)
-        if not self._left:
-            raise StopIteration
-        self._left -= 1
-        part = Part(b"some voxels")
-        self._last = weakref.ref(part)
-        return part
-
-    def cancel(self):
-        pass
-
-
-def test_each_part_is_let_go_before_the_next_one_is_received():
-    call = Call(parts=6)
-    seen = []
-
-    def add(data, step):
-        seen.append(len(data))
-        return augclient.Batch(step, np.zeros((1, 1, 2, 3, 4), np.float32), None, ()) if len(seen) % 3 == 0 else None
-
-    receiver = Receiver(
-        lambda step: call,
-        SimpleNamespace(add=add, reset=lambda: None),
-        address="here:1",
-        first=0,
-        stop=2,
-        stride=1,
-        prefetch=2,
-        reconnect_s=1,
-        step_timeout_s=60,
-    )
-    assert [receiver.take().step, receiver.take().step, receiver.take()] == [0, 1, None]
-    receiver.close()
-    assert call.kept == [False] * 6

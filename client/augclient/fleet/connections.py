@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
+import weakref
+from functools import partial
 from typing import Any
 
 import grpc
 
-from augclient.channel import TlsConfig, call_metadata, open_channel
+from augclient.channel import TlsConfig, call_metadata, open_channel, tls_context
 from augclient.errors import StateError
 from augclient.fleet.seeds import Seeds
 from augclient.tracing import trace_context
-from augclient.wire.methods import ServiceCalls
+from augclient.wire.methods import KEEPALIVE_TIME_S, KEEPALIVE_TIMEOUT_S, MAX_MESSAGE_BYTES, Metadata, ServiceCalls
+from augclient.wire.unary_stream import UnaryStreamCall
 from augclient.wire.v1 import augserver_pb2 as pb
 
 
@@ -30,6 +34,8 @@ class Connections:
         self._metadata = call_metadata(token)
         self._lock = threading.Lock()
         self._channels: dict[str, tuple[grpc.Channel, ServiceCalls]] = {}
+        self._context: ssl.SSLContext | None = None  # of TLS; its files are read with the first channel's
+        self._streams: weakref.WeakSet[UnaryStreamCall] = weakref.WeakSet()
         self._closed = False
 
     @property
@@ -44,7 +50,8 @@ class Connections:
                 raise StateError(f"the connection to {address} is closed; connect() again")
             if address not in self._channels:
                 channel = open_channel(address, token=self._token, tls=self._tls, tls_name=self._seeds.tls_name(address))
-                self._channels[address] = channel, ServiceCalls(channel)
+                self._context = self._context or tls_context(self._tls)
+                self._channels[address] = channel, ServiceCalls(channel, partial(self._open_stream, address))
             return self._channels[address][1]
 
     def ask_dataset(self, address: str, timeout_s: float) -> Any:
@@ -57,5 +64,26 @@ class Connections:
             self._closed = True
             channels = [channel for channel, _ in self._channels.values()]
             self._channels.clear()
+            streams = list(self._streams)
+        for stream in streams:
+            stream.cancel()
         for channel in channels:
             channel.close()
+
+    def _open_stream(self, address: str, method: str, request: bytes, metadata: Metadata) -> UnaryStreamCall:
+        call = UnaryStreamCall(
+            method,
+            request,
+            metadata,
+            address=address,
+            tls=self._context,
+            tls_name=self._seeds.tls_name(address),
+            keepalive_s=KEEPALIVE_TIME_S,
+            keepalive_timeout_s=KEEPALIVE_TIMEOUT_S,
+            limit_bytes=MAX_MESSAGE_BYTES,
+        )
+        with self._lock:
+            self._streams.add(call)
+            if self._closed:
+                call.cancel()
+        return call

@@ -21,9 +21,9 @@ from augclient.errors import WireError
 from augclient.fleet.merge import BatchMerge, Share
 from augclient.stream.assembly import read_message
 from augclient.stream.road import Road
-from augclient.wire.ended_call import let_go
 from augclient.wire.parts import Part, decode_part
 from augclient.wire.rendezvous import Router
+from augclient.wire.unary_stream import STAY_ALIVE_S
 from augclient.wire.v1 import augserver_pb2 as pb
 
 
@@ -141,11 +141,11 @@ class Lane:
                 if due != 0 and (self._overtaken() or not self._wait_for_room()):
                     return
         finally:
-            let_go(call)  # else the server would go on computing
+            call.close()  # else the server would go on computing
         if due != 0:
             raise WireError(f"{self.member}: the server ended the stream before batch {self.step}, which it was asked for")
 
-    def _add(self, data: bytes, share: Share | None) -> Share | None:
+    def _add(self, data: memoryview, share: Share | None) -> Share | None:
         """Take one message; the share that is under way behind it. The lock is held."""
         self.waiting_since = time.monotonic()
         part = decode_part(data)
@@ -179,14 +179,21 @@ class Lane:
 
     def _wait_for_room(self) -> bool:
         """Wait until the next share may be received; False when there is none, or the lane is stopping."""
-        with self._changed:
-            spec = self._merge.spec
-            while not (self._stopping or self._merge.may_receive(self.step)):
+        spec = self._merge.spec
+        alive_at = time.monotonic()
+        while True:
+            with self._changed:
+                if self._stopping:
+                    return False
+                if self._merge.may_receive(self.step):
+                    if spec.stop is not None and self.step >= spec.stop:
+                        return False
+                    if self.waiting_since is None:
+                        self.waiting_since = time.monotonic()
+                    return True
                 if not self.late:
                     self.waiting_since = None  # nothing is due from the server now, so that its silence does not count
-                self._changed.wait()
-            if self._stopping or (spec.stop is not None and self.step >= spec.stop):
-                return False
-            if self.waiting_since is None:
-                self.waiting_since = time.monotonic()
-            return True
+                self._changed.wait(STAY_ALIVE_S)
+            if self._call is not None and time.monotonic() >= alive_at + STAY_ALIVE_S:
+                self._call.stay_alive()
+                alive_at = time.monotonic()

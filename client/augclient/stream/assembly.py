@@ -38,7 +38,7 @@ class BatchAssembler:
         """Forget a half-received batch: its stream broke off."""
         self._open = None
 
-    def add(self, data: bytes, step: int) -> Batch | None:
+    def add(self, data: memoryview, step: int) -> Batch | None:
         """Take one message of batch `step`.
 
         Returns:

@@ -15,8 +15,7 @@ import grpc
 
 from augclient.errors import AugError, AuthError, BudgetError, UnavailableError
 from augclient.local import RingLink
-from augclient.wire.ended_call import let_go
-from augclient.wire.status import named_error
+from augclient.wire.status import CallError, named_error
 
 
 class LocalCall:
@@ -47,16 +46,16 @@ class LocalCall:
         self._call: Any = None
         self._opened = self._begun = self._cancelled = False
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[memoryview]:
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> memoryview:
         if not self._opened:
             self._link = self._find_link(self._ask_path)
             self._follow(self._begin(self._link))
             self._opened = True
         try:
-            data: bytes = next(self._call)
+            data: memoryview = next(self._call)
         except StopIteration:
             self._link = None
             raise
@@ -74,11 +73,16 @@ class LocalCall:
         self._begun = True
         return data
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """cancel() on the thread that reads: nothing of the call stays behind."""
         self.cancel()
-        if self._call is not None:
-            let_go(self._call)
+        if self._opened:
+            self._call.close()
+
+    def stay_alive(self) -> None:
+        """As for UnaryStreamCall."""
+        if self._opened:
+            self._call.stay_alive()
 
     def cancel(self) -> None:
         """End what is under way, from any thread."""
@@ -105,17 +109,8 @@ class LocalCall:
         return call
 
 
-class LinkLost(grpc.RpcError):  # type: ignore[misc]  # grpc has no types
+class LinkLost(CallError):
     """The server went away, as its socket shows: what a lost call is to the receiver."""
 
     def __init__(self, error: AugError) -> None:
-        super().__init__(str(error))
-
-    def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.UNAVAILABLE
-
-    def details(self) -> str:
-        return str(self)
-
-    def trailing_metadata(self) -> None:
-        return None
+        super().__init__(grpc.StatusCode.UNAVAILABLE, str(error))

@@ -22,8 +22,8 @@ from augclient.errors import AugError, BudgetError, DeadlineError, UnavailableEr
 from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
 from augclient.stream.outage import Outage, is_lost
-from augclient.wire.ended_call import let_go
 from augclient.wire.status import error_from_rpc, named_error
+from augclient.wire.unary_stream import STAY_ALIVE_S
 
 
 class Receiver:
@@ -168,9 +168,7 @@ class Receiver:
                 self._heard_at = time.monotonic()
                 if due == 0:
                     raise WireError(f"{self._address}: more parts came after the last batch that was asked for, before {self._step}")
-                whole = self._receive_part(data)
-                del data  # or the next part, of the same size, would be joined in colder memory beside it
-                if not whole:
+                if not self._receive_part(data):
                     continue
                 due = None if due is None else due - 1
                 if due != 0 and not self._wait_for_space():
@@ -178,11 +176,11 @@ class Receiver:
                 self._heard_at = time.monotonic()
         finally:
             self._heard_at = None
-            let_go(call)  # else the server would go on computing
+            call.close()  # else the server would go on computing
         if due != 0:
             raise WireError(f"{self._address}: the server ended the stream before batch {self._step}, which it was asked for")
 
-    def _receive_part(self, data: bytes) -> bool:
+    def _receive_part(self, data: memoryview) -> bool:
         """Whether this part completed a batch; keeps no reference to one, or its buffer could not be reused."""
         batch = self._assembler.add(data, self._step)
         if batch is None:
@@ -196,13 +194,18 @@ class Receiver:
 
     def _wait_for_space(self) -> bool:
         """Wait until the next batch may be received; False when there is none or the stream is closing."""
-        with self._changed:
-            if self._stop is not None and self._step >= self._stop:
-                return False
-            while len(self._ready) >= self._prefetch and not self._closing:
+        alive_at = time.monotonic()
+        while True:
+            with self._changed:
+                if self._closing or (self._stop is not None and self._step >= self._stop):
+                    return False
+                if len(self._ready) < self._prefetch:
+                    return True
                 self._heard_at = None  # the server is not asked for anything now, so that its silence does not count
-                self._changed.wait()
-            return not self._closing
+                self._changed.wait(STAY_ALIVE_S)
+            if self._call is not None and time.monotonic() >= alive_at + STAY_ALIVE_S:
+                self._call.stay_alive()
+                alive_at = time.monotonic()
 
     def _sleep(self, delay_s: float) -> None:
         with self._changed:

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from augclient.errors import StateError
 from augclient.stream.batch import Batch
 from augclient.stream.buffers import BufferPool
-from augclient.stream.heap import settle_heap
 from augclient.stream.road import RoadStatistics
 from augclient.stream.spec import StreamSpec
 
@@ -211,7 +210,6 @@ class Stream(Iterator[Batch]):
         return self._spec.stop is not None and self._step >= self._spec.stop
 
     def _start(self) -> Receiving:
-        settle_heap()
         receiver = self._receive(self._step, self._pool)
         weakref.finalize(self, receiver.close)  # also at the interpreter's exit
         return receiver

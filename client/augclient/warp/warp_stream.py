@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from augclient.errors import AugError, BudgetError, StateError, UnavailableError, WireError
 from augclient.stream.assembly import read_message
 from augclient.stream.buffers import ALIGNMENT, BufferPool
-from augclient.stream.heap import settle_heap
 from augclient.warp.feed import Feed, ResultForm
+from augclient.warp.heap import settle_heap
 from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.parts import decode_part
 from augclient.wire.status import error_from_rpc, named_error

@@ -6,7 +6,7 @@ wire are those of the .proto either way, so generated code of any language talks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -14,11 +14,13 @@ from google.protobuf.message import DecodeError
 
 from augclient.errors import RequestError
 from augclient.wire.status import abort_call
+from augclient.wire.unary_stream import UnaryStreamCall
 from augclient.wire.v1 import augserver_pb2 as pb
 
 SERVICE = "augserver.v1.AugServer"
 
 Option: TypeAlias = tuple[str, int]
+Metadata: TypeAlias = Sequence[tuple[str, str]]
 
 # A cut network is noticed after time + timeout: nothing else ends a TCP connection whose peer fell silent. The timeout is set under two
 # names: gRPC 1.85 waits for the answer to a ping for a minute unless ping_timeout says less, whatever keepalive_timeout says.
@@ -46,8 +48,6 @@ def client_options() -> list[Option]:
         ("grpc.use_local_subchannel_pool", 1),
         # volumes do not travel through a web proxy that the environment happens to name
         ("grpc.enable_http_proxy", 0),
-        # no thread of grpcio between the socket and ours: client CPU 0.77 -> 0.62 s/GB (tests/benchmarks/bench_wire.py)
-        ("SingleThreadedUnaryStream", 1),
     ]
 
 
@@ -110,11 +110,23 @@ def service_handler(
 
 
 class ServiceCalls:
-    """The service's methods on one channel; those with a payload return encoded messages (parts.py)."""
+    """The service's methods at one address; those with a payload return encoded messages (parts.py).
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    Args:
+        channel: for calls that grpcio carries.
+        open_stream: (method, serialised request, metadata) -> the call, for answers that are long.
+    """
+
+    def __init__(self, channel: grpc.Channel, open_stream: Callable[[str, bytes, Metadata], UnaryStreamCall]) -> None:
+        self._open_stream = open_stream
         self.get_dataset = channel.unary_unary(f"/{SERVICE}/GetDataset", pb.GetDatasetRequest.SerializeToString, pb.Dataset.FromString)
-        self.get_volume = channel.unary_stream(f"/{SERVICE}/GetVolume", pb.GetVolumeRequest.SerializeToString, None)
-        self.stream_batches = channel.unary_stream(f"/{SERVICE}/StreamBatches", pb.StreamBatchesRequest.SerializeToString, None)
         self.get_sample = channel.unary_unary(f"/{SERVICE}/GetSample", pb.GetSampleRequest.SerializeToString, None)
         self.warp = channel.stream_stream(f"/{SERVICE}/Warp", None, None)
+
+    def get_volume(self, request: pb.GetVolumeRequest, metadata: Metadata) -> UnaryStreamCall:
+        """Begin a GetVolume."""
+        return self._open_stream(f"/{SERVICE}/GetVolume", request.SerializeToString(), metadata)
+
+    def stream_batches(self, request: pb.StreamBatchesRequest, metadata: Metadata) -> UnaryStreamCall:
+        """Begin a StreamBatches."""
+        return self._open_stream(f"/{SERVICE}/StreamBatches", request.SerializeToString(), metadata)

@@ -108,7 +108,7 @@ def encode_part(
     return b"".join(pieces)
 
 
-def decode_part(data: bytes) -> Part:
+def decode_part(data: Buffer) -> Part:
     """Decode one BatchPart or VolumePart; unknown fields are skipped.
 
     Args:

@@ -6,6 +6,7 @@ the same class with the same message. An error of gRPC itself, or of a server th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -29,6 +30,28 @@ _BY_STATUS: dict[grpc.StatusCode, type[AugError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
 }
+
+
+class CallError(grpc.RpcError):  # type: ignore[misc]  # grpc has no types
+    """A call that failed, as grpcio's own errors show it."""
+
+    def __init__(self, code: grpc.StatusCode, details: str, trailers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(f"{details} ({code.name})")
+        self._code = code
+        self._details = details
+        self._trailers = trailers
+
+    def code(self) -> grpc.StatusCode:
+        """What kind of failure."""
+        return self._code
+
+    def details(self) -> str:
+        """For people."""
+        return self._details
+
+    def trailing_metadata(self) -> Sequence[tuple[str, str]]:
+        """What the server sent with it."""
+        return self._trailers
 
 
 def abort_call(context: Any, error: AugError) -> NoReturn:
