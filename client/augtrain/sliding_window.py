@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from augclient.errors import ConfigError, PatchError, StateError
+from augclient.errors import ConfigError, DivergedError, PatchError
 from numpy.typing import NDArray
 
 Probabilities: TypeAlias = NDArray[np.float32]
@@ -50,7 +50,7 @@ def segment(
         copied, and the result then is a view of an array of the patch's size.
     Raises:
         PatchError: patch or image have no meaning, or the answer is on another grid. ConfigError: another argument is not allowed.
-        StateError: the network answers with numbers that are not finite.
+        DivergedError: the network answers with numbers that are not finite.
     """
     image = np.asarray(image)
     tile = _check(image, patch, overlap, weighting, batch_size)
@@ -121,7 +121,7 @@ def _accumulate(
                 f"and {classes} classes: take a patch that the network's strides divide"
             )
         if not np.isfinite(answer).all():
-            raise StateError("the network answers with numbers that are not finite: its training diverged; take an earlier model")
+            raise DivergedError("the network answers with numbers that are not finite: its training diverged; take an earlier model")
         if total is None:
             total = np.zeros((*image.shape[:3], classes), np.float32)
         for row, (z, y, x) in zip(answer, group, strict=True):

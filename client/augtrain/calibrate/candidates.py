@@ -111,25 +111,13 @@ class CalibrateConfig:
             optimizer=dataclasses.replace(self.template.optimizer, deterministic=True),
         )
 
-    def identity(self, fingerprint: str) -> dict[str, Any]:
-        """What trials must have in common to be compared; JSON-able.
-
-        Args:
-            fingerprint: of the dataset.
-        """
+    def identity(self, fingerprint: str, backend: str) -> dict[str, Any]:
+        """What trials must have in common to be compared, see FitConfig.shared_settings()."""
         template = self.template
         return {
-            "dataset": fingerprint,
-            "network": template.network,
-            "network_options": dict(template.network_options),
+            **template.shared_settings(fingerprint, backend),
             "loss": template.loss if isinstance(template.loss, str) else dict(template.loss),
-            "recipe": template.recipe.to_dict(),
             "seed": template.seed,
-            "batches": {**dataclasses.asdict(template.batches), "transport": None},  # every road brings the same bytes
-            "optimizer": dataclasses.asdict(template.optimizer),
-            "learning_rate": dataclasses.asdict(template.learning_rate),
-            "augmentation": dataclasses.asdict(template.augmentation),
-            "validation": dataclasses.asdict(template.validation),
             "candidates": [[each.fp, each.fn] for each in self.candidates],
             "rung_steps": self.rung_steps,
             "keep": self.keep,

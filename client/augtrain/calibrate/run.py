@@ -68,7 +68,7 @@ def calibrate(config: CalibrateConfig, *, progress: CalibrateProgress | None = N
     counts = config.survivors()
     ranked: list[Trial] = []
     stopped = False
-    with hold_trials(template.out, config.identity(dataset.fingerprint)) as kept:
+    with hold_trials(template.out, config.identity(dataset.fingerprint, keras.backend.backend())) as kept:
         survivors: Sequence[Weights] = config.candidates
         for rung, count in enumerate(counts):
             survivors = survivors[:count]

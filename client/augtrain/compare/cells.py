@@ -91,22 +91,6 @@ class CompareConfig:
         out = self.template.out / "runs" / cell.name
         return dataclasses.replace(self.template, loss=cell.loss, recipe=recipe, seed=cell.seed, out=out, tensorboard=False)
 
-    def identity(self, fingerprint: str) -> dict[str, Any]:
-        """What results must have in common to stand in one table; JSON-able.
-
-        Args:
-            fingerprint: of the dataset.
-        """
-        template = self.template
-        return {
-            "dataset": fingerprint,
-            "network": template.network,
-            "network_options": dict(template.network_options),
-            "recipe": template.recipe.to_dict(),
-            "steps": template.steps,
-            "batches": {**dataclasses.asdict(template.batches), "transport": None},  # every road brings the same bytes
-            "optimizer": dataclasses.asdict(template.optimizer),
-            "learning_rate": dataclasses.asdict(template.learning_rate),
-            "augmentation": dataclasses.asdict(template.augmentation),
-            "validation": dataclasses.asdict(template.validation),
-        }
+    def identity(self, fingerprint: str, backend: str) -> dict[str, Any]:
+        """What results must have in common to stand in one table, see FitConfig.shared_settings()."""
+        return {**self.template.shared_settings(fingerprint, backend), "steps": self.template.steps}

@@ -47,4 +47,4 @@ class RichCompareProgress(RichProgressOverRuns, CompareProgress):
 
     def finished(self, result: CellResult, number: int, cells: int) -> None:
         mean = "no organ" if result.mean_dice is None else f"{result.mean_dice:.3f}"
-        self._print(f"{number}/{cells}  {self._name}: mean Dice {mean}  ({result.seconds:.0f} s)")
+        self._print(f"{number}/{cells}  {self._name}: {result.undefined or f'mean Dice {mean}'}  ({result.seconds:.0f} s)")

@@ -2,6 +2,7 @@
 
     OUT/results.jsonl       {"comparison": {...}}       what all cells have in common
                             {"loss": "iou", "augmented": true, "seed": 0, "mean_dice": 0.81, ...}
+                            {"loss": "dice", ..., "undefined": "the loss of step 7 is nan: the training diverged; ..."}
 
 A line is on the disk before its cell counts as done. A kill can leave half a line, at the end alone: the next session cuts it off.
 """
@@ -13,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,22 +32,24 @@ class CellResult:
 
     Attributes:
         loss, augmented, seed: the cell's.
+        seconds: of this cell's last session.
         steps: batches trained on; best_step: those that the scored network has seen.
         mean_dice: mean over the organs of `dice`, on the validation volumes; None: neither truth nor prediction has any.
         dice: organ -> mean over the volumes; None: none has it.
         training_loss: mean of the last steps.
-        seconds: of this cell's last session.
+        undefined: why the training diverged, in its own words: there is no scored network, and so none of the five before. Else None.
     """
 
     loss: str
     augmented: bool
     seed: int
-    steps: int
-    best_step: int
-    mean_dice: float | None
-    dice: dict[str, float | None]
-    training_loss: float
     seconds: float
+    steps: int | None = None
+    best_step: int | None = None
+    mean_dice: float | None = None
+    dice: dict[str, float | None] = field(default_factory=dict)
+    training_loss: float | None = None
+    undefined: str | None = None
 
     @property
     def cell(self) -> Cell:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+from augclient.errors import DivergedError
 
 from augtrain.compare.cells import Cell, CompareConfig
 from augtrain.compare.progress import CompareProgress
 from augtrain.compare.results import CellResult, open_results
 from augtrain.compare.summary import Row, summarise
 from augtrain.compare.tables import write_tables
-from augtrain.fit import FitResult, fit
+from augtrain.fit import fit
 from augtrain.fit.connection import ask_dataset
 from augtrain.fit.learner import find_network
 from augtrain.losses import parse_loss
@@ -55,7 +56,8 @@ def compare(config: CompareConfig, *, progress: CompareProgress | None = None) -
     with cells `missing`; killed or not, the same call goes on in the middle of the cell that it was in.
 
     Raises:
-        What augtrain.fit.fit() raises, before the first cell where it can be known then. StateError: the folder is another comparison's.
+        What augtrain.fit.fit() raises, before the first cell where it can be known then, but for DivergedError: such a cell has an
+            undefined result. StateError: the folder is another comparison's.
     """
     progress = progress or CompareProgress()
     template = config.template
@@ -63,7 +65,7 @@ def compare(config: CompareConfig, *, progress: CompareProgress | None = None) -
     dataset, volumes = ask_dataset(template)
     for loss in config.losses:
         parse_loss(loss, class_voxels=volumes.class_voxels)
-    identity = config.identity(dataset.fingerprint)
+    identity = config.identity(dataset.fingerprint, keras.backend.backend())
     cells = config.cells()
     with open_results(template.out, identity) as kept:
         for number, cell in enumerate(cells):
@@ -86,19 +88,18 @@ def compare(config: CompareConfig, *, progress: CompareProgress | None = None) -
 def _train(config: CompareConfig, cell: Cell, progress: CompareProgress) -> CellResult | None:
     """A cell's result; None where a signal stopped it."""
     begin = time.perf_counter()
-    result: FitResult = fit(config.run_of(cell), progress=progress, pictures=False)
-    # what the last network left behind in this process would add up over the cells
-    keras.utils.clear_session()
-    if not result.finished or result.best is None:
-        return None
-    return CellResult(
-        loss=cell.loss,
-        augmented=cell.augmented,
-        seed=cell.seed,
-        steps=result.steps,
-        best_step=result.best.step,
-        mean_dice=result.best.mean_dice,
-        dice=result.best.dice,
-        training_loss=result.loss,
-        seconds=round(time.perf_counter() - begin, 3),
-    )
+    found: dict[str, Any]
+    try:
+        result = fit(config.run_of(cell), progress=progress, pictures=False)
+    except DivergedError as error:  # it would do so again, and says something of the loss
+        found = {"undefined": str(error)}
+    else:
+        if not result.finished or result.best is None:
+            return None
+        best = result.best
+        found = {"steps": result.steps, "best_step": best.step, "training_loss": result.loss}
+        found |= {"mean_dice": best.mean_dice, "dice": best.dice}
+    finally:
+        # what the last network left behind in this process would add up over the cells
+        keras.utils.clear_session()
+    return CellResult(**dataclasses.asdict(cell), **found, seconds=round(time.perf_counter() - begin, 3))

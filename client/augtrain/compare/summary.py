@@ -44,7 +44,7 @@ class Row:
     """One loss, with or without augmentation.
 
     Attributes:
-        seeds: those that are done.
+        seeds: those that are done; diverged: those of them that have no scores and are in no mean.
         mean_dice: mean Dice of the organs. dice: by organ.
         training_loss: of the last steps; losses have scales of their own.
         seconds: per run.
@@ -53,6 +53,7 @@ class Row:
     loss: str
     augmented: bool
     seeds: tuple[int, ...]
+    diverged: tuple[int, ...]
     mean_dice: Spread
     dice: dict[str, Spread]
     training_loss: Spread
@@ -70,6 +71,7 @@ def summarise(results: Sequence[CellResult]) -> list[Row]:
             loss=loss,
             augmented=augmented,
             seeds=tuple(each.seed for each in group),
+            diverged=tuple(each.seed for each in group if each.undefined is not None),
             mean_dice=Spread.of(each.mean_dice for each in group),
             dice={name: Spread.of(each.dice.get(name) for each in group) for name in organs},
             training_loss=Spread.of(each.training_loss for each in group),

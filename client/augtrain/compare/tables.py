@@ -41,18 +41,20 @@ def write_tables(folder: Path, comparison: Comparison) -> None:
     rows = comparison.rows
     organs = list(rows[0].dice) if rows else []
     scores = ["mean_dice", *organs]
-    heading = ["loss", "augmented", *(f"{score}_{number}" for score in scores for number in _NUMBERS), "seconds_mean"]
+    heading = ["loss", "augmented", *(f"{score}_{number}" for score in scores for number in _NUMBERS), "seconds_mean", "diverged"]
     lines: list[list[Any]] = []
     for row in rows:
         spreads = [row.mean_dice, *(row.dice[name] for name in organs)]
-        lines.append([row.loss, row.augmented, *(getattr(each, number) for each in spreads for number in _NUMBERS), row.seconds.mean])
+        numbers = [getattr(each, number) for each in spreads for number in _NUMBERS]
+        lines.append([row.loss, row.augmented, *numbers, row.seconds.mean, len(row.diverged)])
+    before, after = ("loss", "augmented", "seed", "steps", "mean_dice"), ("training_loss", "seconds", "undefined")
     cells = [
-        [each.loss, each.augmented, each.seed, each.steps, each.mean_dice, *map(each.dice.get, organs), each.training_loss, each.seconds]
+        [*(getattr(each, name) for name in before), *map(each.dice.get, organs), *(getattr(each, name) for name in after)]
         for each in comparison.results
     ]
     write_text(folder / "table.md", make_markdown(comparison))
     write_csv(folder / "table.csv", heading, lines)
-    write_csv(folder / "cells.csv", ["loss", "augmented", "seed", "steps", *scores, "training_loss", "seconds"], cells)
+    write_csv(folder / "cells.csv", [*before, *organs, *after], cells)
     write_text(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=1, allow_nan=False))
 
 
@@ -64,9 +66,8 @@ def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         [
             row.loss,
             "with" if row.augmented else "without",
-            str(len(row.seeds)),
-            str(row.mean_dice),
-            *(str(row.dice[name]) for name in organs),
+            f"{len(row.seeds)}, {len(row.diverged)} diverged" if row.diverged else str(len(row.seeds)),
+            *("diverged" if row.diverged == row.seeds else str(each) for each in (row.mean_dice, *(row.dice[name] for name in organs))),
         ]
         for row in rows
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,24 @@ class FitConfig:
                 values[key] = read_value(table[key], kind, key)
         values |= {key: read_table(kind, sections[key], key) for key, kind in _SECTIONS.items()}
         return cls(**values)
+
+    def shared_settings(self, fingerprint: str, backend: str) -> dict[str, Any]:
+        """What runs must have in common for their scores to be compared, whatever loss, seed and number of steps they have; JSON-able.
+
+        Args:
+            fingerprint: of the dataset.
+            backend: of Keras; no two of them train the same network to the same scores.
+        """
+        tables = {key: asdict(getattr(self, key)) for key in _SECTIONS if key != "checkpoints"}
+        tables["batches"]["transport"] = None  # every road brings the same bytes
+        return {
+            "dataset": fingerprint,
+            "backend": backend,
+            "network": self.network,
+            "network_options": dict(self.network_options),
+            "recipe": self.recipe.to_dict(),
+            **tables,
+        }
 
 
 _SECTIONS: dict[str, type] = {

@@ -84,7 +84,7 @@ def fit(
         see FitResult. SIGINT and SIGTERM end a run at a checkpoint, with `finished` False.
     Raises:
         ConfigError, NotFoundError, PatchError, RecipeError, StateError, UnavailableError: before the first step, where something does not
-            fit or is not there. AugError: the loss is no number any more; the last good checkpoint is kept.
+            fit or is not there. DivergedError: the loss is no number any more; the last good checkpoint is kept.
     """
     network = find_network(config)
     progress = progress or RunProgress()

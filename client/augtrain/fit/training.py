@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from augclient import Recipe
-from augclient.errors import AugError
+from augclient.errors import AugError, DivergedError
 
 from augtrain.fit.checkpoint import Checkpoint, read_last, write_checkpoint
 from augtrain.fit.config import FitConfig
@@ -94,8 +94,8 @@ class Training:
         """Train to the last step, or until a stop is wished for; whether the last step was reached.
 
         Raises:
-            AugError: the loss or the weights are not finite, with the last good checkpoint kept; or what the server answers, or that it
-                stayed away, with a checkpoint of where the run stands.
+            DivergedError: the loss or the weights are not finite, with the last good checkpoint kept. AugError: what the server answers, or
+                that it stayed away, with a checkpoint of where the run stands.
         """
         steps = self._config.steps
         try:
@@ -220,9 +220,9 @@ class Training:
         self._write()
         return type(error)(f"{error}; the run is kept at step {self.step}, and the same command goes on")
 
-    def _diverged(self, what: str) -> AugError:
+    def _diverged(self, what: str) -> DivergedError:
         kept = "none was written yet" if self._written is None else f"the checkpoint of step {self._written[0]} is kept"
-        return AugError(
+        return DivergedError(
             f"{what}: the training diverged; {kept}. The same command would come to the same end: lower optimizer.learning_rate, set "
             "optimizer.clip_norm, or take another loss"
         )

@@ -67,7 +67,7 @@ class Validator:
             step: batches trained on.
             on_tile: called with the share that is done, in [0, 1]; what it raises ends the validation.
         Raises:
-            StateError: the network's answer is not finite. Else what the server answers.
+            DivergedError: the network's answer is not finite. Else what the server answers.
         """
         losses: list[float] = []
         scores: dict[str, dict[str, float | None]] = {}

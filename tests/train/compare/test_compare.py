@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from augclient.errors import ConfigError, NotFoundError, PatchError, StateError
+from augclient.errors import ConfigError, DivergedError, NotFoundError, PatchError, StateError
 from augtrain.cli import main
 from augtrain.compare import LOSSES, Cell, CompareConfig, Spread, compare
 from augtrain.compare.progress import CompareProgress, RichCompareProgress
@@ -42,6 +42,8 @@ class Runs:
         self.configs.append(config)
         if self.ends.get(number) == "killed":
             raise Killed
+        if self.ends.get(number) == "diverged":
+            raise DivergedError("the loss of step 1 is nan: the training diverged")
         if "progress" in how:
             how["progress"].step(2, 0.5, None)
         score = self.scores[number % len(self.scores)]
@@ -136,6 +138,43 @@ def test_killed_it_goes_on_with_the_cell_that_it_was_in(make_template: Template,
     assert len(runs.configs) == 9  # all is done
 
 
+def test_a_cell_that_diverges_is_undefined_and_named_and_the_others_go_on(make_template: Template, runs: Runs) -> None:
+    config = small(make_template())
+    runs.ends = {0: "diverged", 2: "diverged", 6: "diverged"}
+    shown = io.StringIO()
+    comparison = compare(config, progress=RichCompareProgress(Console(file=shown, width=200)))
+    assert len(runs.configs) == 8
+    assert comparison.missing == ()
+    assert [(each.undefined is not None, each.mean_dice) for each in comparison.results] == [
+        *((True, None), (False, 0.7), (True, None), (False, 0.9)),
+        *((False, 0.65), (False, 0.3), (True, None), (False, 0.1)),
+    ]
+    assert "1/8  iou without augmentation, seed 4: the loss of step 1 is nan: the training diverged  (0 s)" in shown.getvalue()
+    markdown = (config.template.out / "table.md").read_text().splitlines()
+    assert markdown[2:5] == [
+        "| `iou` | without | 2, 1 diverged | 0.650 | 0.650 | 0.325 | - |",
+        "| `iou` | with | 2 | 0.500 ± 0.283 | 0.500 ± 0.283 | 0.250 ± 0.141 | - |",
+        "| `dice:weighting=square` | without | 2, 2 diverged | diverged | diverged | diverged | diverged |",
+    ]
+    with (config.template.out / "table.csv").open() as file:
+        assert [(row["diverged"], row["mean_dice_n"]) for row in csv.DictReader(file)] == [("1", "1"), ("0", "2"), ("2", "0"), ("0", "2")]
+    with (config.template.out / "cells.csv").open() as file:
+        first = next(csv.DictReader(file))
+    assert (first["undefined"], first["mean_dice"]) == ("the loss of step 1 is nan: the training diverged", "")
+    assert compare(config).results == comparison.results
+    assert len(runs.configs) == 8  # it is a result, and would be the same again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("steps", "told"), [(3, "the loss of step 1 is nan: the training diverged"), (1, "answers with numbers that are not finite")]
+)
+def test_training_at_a_rate_that_is_far_too_high_is_such_a_cell(make_template: Template, steps: int, told: str) -> None:
+    template = make_template({"optimizer": {"name": "sgd", "learning_rate": 1e30}, "steps": steps})
+    (cell,) = compare(CompareConfig(template=template, losses=("cross_entropy",), augmented=(False,), seeds=(1,))).results
+    assert told in (cell.undefined or "")
+
+
 def test_half_a_line_at_the_end_is_cut_off_and_its_cell_run_again(make_template: Template, runs: Runs) -> None:
     config = small(make_template(), seeds=(4,))
     whole = compare(config)
@@ -179,6 +218,15 @@ def test_the_folder_of_another_comparison_is_refused(make_template: Template, ru
     with pytest.raises(StateError, match=f"of another comparison: {named}"):
         compare(small(make_template(changes)))
     assert runs.configs == []
+
+
+def test_results_of_another_backend_are_not_taken_for_this_ones(
+    make_template: Template, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare(small(make_template()))
+    monkeypatch.setattr("keras.backend.backend", lambda: "of tomorrow")
+    with pytest.raises(StateError, match=r'of another comparison: backend was "[a-z]+", and is "of tomorrow" now'):
+        compare(small(make_template()))
 
 
 @pytest.mark.parametrize("content", ["not JSON\n", "[]\n", '{"comparison": {}}\n{"loss": 3}\n'])
