@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from augtrain.cli.template_options import overrides_of, template_options
+from augtrain.cli.run_options import overrides_of, run_options
 from augtrain.cli.value_lists import read_numbers
 
 _INTERRUPTED = 130  # as shells have it after Ctrl-C
@@ -29,7 +29,7 @@ _INTERRUPTED = 130  # as shells have it after Ctrl-C
 @click.option("--score", default="mean", show_default=True, help="Dice to choose by: mean, worst, or an organ's name.")
 @click.option("--steps", type=int, help="Of the run that best.toml describes.")
 @click.option("--seed", type=int)
-@template_options
+@run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def calibrate(
     config: Path | None,

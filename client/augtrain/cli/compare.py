@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from augtrain.cli.run_options import overrides_of, run_options
 from augtrain.cli.sigterm import exit_on_sigterm
-from augtrain.cli.template_options import overrides_of, template_options
 from augtrain.cli.value_lists import read_seeds
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _TORSO_FOLD = "0/3"  # two torsos of six are validated with
 @click.option("--augmentation", type=click.Choice(list(_AUGMENTED)), default="both", show_default=True)
 @click.option("--seeds", callback=read_seeds, default="0,1,2", show_default=True, metavar="N,...", help="Runs of each cell.")
 @click.option("--steps", type=int, help="Batches to train on, per run.")
-@template_options
+@run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def compare(
     config: Path | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from augtrain.cli.value_lists import read_ids, read_sizes
+from augtrain.cli.run_options import KEYS, overrides_of, run_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,35 +18,23 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130  # as shells have it after Ctrl-C
 
-_OVERRIDES = {
-    "recipe": "recipe",
+_KEYS = {
+    **KEYS,
     "loss": "loss",
     "steps": "steps",
     "seed": "seed",
-    "token_file": "token_file",
-    "tls_ca": "tls_ca",
-    "model": "network.name",
-    "width": "network.width",
-    "patch": "batches.patch",
-    "batch_size": "batches.size",
     "dtype": "batches.dtype",
     "transport": "batches.transport",
-    "volumes": "batches.volumes",
     "optimizer": "optimizer.name",
-    "learning_rate": "optimizer.learning_rate",
     "momentum": "optimizer.momentum",
     "clip_norm": "optimizer.clip_norm",
     "precision": "optimizer.precision",
     "rate_rule": "learning_rate.rule",
     "augment_from": "augmentation.start",
-    "validation": "validation.volumes",
-    "validation_fraction": "validation.fraction",
-    "validation_fold": "validation.fold",
     "validate_every": "validation.every",
     "checkpoint_every": "checkpoints.every",
     "tensorboard": "tensorboard",
 }
-"""Option -> key of the config."""
 
 
 def _start(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
@@ -57,18 +45,13 @@ def _start(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--server", "servers", multiple=True, metavar="ADDRESS", help="host:port; several: a fleet.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; with the same command it goes on where it was stopped.")
-@click.option("--recipe", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of the augmentation.")
-@click.option("--patch", callback=read_sizes, metavar="Z,Y,X", help="Voxels of a patch.")
-@click.option("--model", metavar="NETWORK", help="rister_fcn, unet3d, residual_unet3d, unet2d, fcn2d or deeplabv3.")
-@click.option("--width", type=float, help="Factor on the network's feature counts.")
 @click.option("--loss", help="Such as iou, dice:weighting=square, cross_entropy+0.5*dice.")
 @click.option("--steps", type=int, help="Batches to train on, in all.")
-@click.option("--batch-size", type=int, help="Patches per batch.")
+@click.option("--seed", type=int)
+@run_options
 @click.option("--dtype", help="Of images on the way: float32, float16 or uint8.")
 @click.option("--transport", help="auto, local or grpc.")
-@click.option("--volumes", callback=read_ids, metavar="ID,...", help="Use these volumes alone.")
 @click.option("--optimizer", help="adam or sgd.")
-@click.option("--learning-rate", type=float)
 @click.option("--momentum", type=float, help="Of sgd.")
 @click.option("--clip-norm", type=float, help="Largest common norm of the gradients; 0: any.")
 @click.option("--rate-rule", help="constant, plateau or period.")
@@ -79,14 +62,8 @@ def _start(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     metavar="STEP|plateau",
     help="First step with augmentation; plateau: once the loss stops falling.",
 )
-@click.option("--validation", callback=read_ids, metavar="ID,...", help="Volumes that are never trained on.")
-@click.option("--validation-fraction", type=float, help="Share of the volumes instead, by a hash of their ids.")
-@click.option("--validation-fold", metavar="I/K", help="The I-th (from 0) of K folds instead.")
 @click.option("--validate-every", type=int, metavar="STEPS", help="0: at the end alone.")
 @click.option("--checkpoint-every", type=int, metavar="STEPS")
-@click.option("--seed", type=int)
-@click.option("--token-file", type=click.Path(path_type=Path), help="File with the server's token.")
-@click.option("--tls-ca", metavar="FILE|system", help="Connect by TLS and trust these authorities.")
 @click.option("--tensorboard/--no-tensorboard", default=None, help="Write event files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def fit(config: Path | None, servers: tuple[str, ...], out: Path | None, as_json: bool, **options: Any) -> int:
@@ -101,7 +78,7 @@ def fit(config: Path | None, servers: tuple[str, ...], out: Path | None, as_json
 
     from augtrain.fit import FitConfig
 
-    overrides = {_OVERRIDES[name]: _plain(value) for name, value in options.items() if value is not None}
+    overrides = overrides_of(options, _KEYS)
     if servers:
         overrides["server"] = list(servers)
     if out is not None:
@@ -127,11 +104,6 @@ def fit(config: Path | None, servers: tuple[str, ...], out: Path | None, as_json
         click.echo(f"augtrain: stopped at step {result.steps} of {read.steps}; the same command goes on from there", err=True)
         return _INTERRUPTED
     return 0
-
-
-def _plain(value: Any) -> Any:
-    """Paths as text, from where the command runs: those in a config are relative to its folder."""
-    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _print_result(console: Console, result: FitResult) -> None:

@@ -1,4 +1,4 @@
-"""Options by which `calibrate` and `compare` say the run that they vary; what is not here is said by a TOML file of `augtrain fit`."""
+"""Options that say a run: of `fit`, and of `calibrate` and `compare`, which vary one and leave what is not here to a TOML file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from augtrain.cli.value_lists import read_ids, read_sizes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KEYS = {
+KEYS = {
     "recipe": "recipe",
     "token_file": "token_file",
     "tls_ca": "tls_ca",
@@ -29,7 +29,7 @@ _KEYS = {
 """Option -> key of a FitConfig."""
 
 
-def template_options(command: F) -> F:
+def run_options(command: F) -> F:
     """Add the options to a click command; all are None where they are not given."""
     options = (
         click.option("--recipe", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of the augmentation."),
@@ -50,7 +50,10 @@ def template_options(command: F) -> F:
     return command
 
 
-def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides for FitConfig.load(), of the options that were given."""
-    given = {_KEYS[name]: value for name, value in options.items() if value is not None}
+def overrides_of(options: Mapping[str, Any], keys: Mapping[str, str] = KEYS) -> dict[str, Any]:
+    """Overrides for FitConfig.load(), of the options that were given; `keys` as KEYS has them.
+
+    Paths become text, from where the command runs: those in a config are relative to its folder.
+    """
+    given = {keys[name]: value for name, value in options.items() if value is not None}
     return {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in given.items()}
