@@ -17,9 +17,10 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/augtrain && \
     /build/bin/pip --python /opt/augtrain/bin/python install -r /src/docker/pins/trainer.txt "${TENSORFLOW}"
 COPY client /src/client
+COPY docker/trim.sh /src/docker/trim.sh
 RUN PATH="/build/bin:$PATH" pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels /src/client && \
     /build/bin/pip --python /opt/augtrain/bin/python install --no-deps --no-index /wheels/*.whl && \
-    /opt/augtrain/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/augtrain
+    sh /src/docker/trim.sh /opt/augtrain
 
 FROM ${BASE} AS trainer
 LABEL org.opencontainers.image.title="augserver-trainer" \

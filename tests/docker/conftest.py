@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 PATIENCE_S = 60.0
+USER = 10001  # of all images
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,21 @@ def images() -> Mapping[str, Image]:
 def base(images: Mapping[str, Image]) -> Path:
     """The root of what they were built on."""
     return Path(os.environ["AUGSERVER_IMAGES"], "base").resolve()
+
+
+@pytest.fixture(scope="session")
+def open_to_user() -> Callable[..., None]:
+    """Give files and folders to the user of the images: pytest's are closed to others."""
+
+    def give(*paths: Path) -> None:
+        for path in paths:
+            for each in (path, *path.rglob("*")):
+                os.chown(each, USER, USER)
+            for parent in path.parents:
+                if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+                    parent.chmod(parent.stat().st_mode | 0o055)
+
+    return give
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Builds the images and runs test_image.py on them, where that is asked for: it takes minutes, and root."""
+"""Builds the images and runs test_image.py and test_compose_up.py on them, where that is asked for: it takes minutes, and root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("build.sh")
-TOOLS = ("buildah", "debootstrap", "crun", "unshare")
+TOOLS = ("buildah", "debootstrap", "crun", "podman", "unshare")
 LIMIT_S = 1800
 
 
@@ -21,7 +21,7 @@ LIMIT_S = 1800
 def test_the_images_are_built_run_and_gone_again(tmp_path: Path) -> None:
     missing = [name for name in TOOLS if shutil.which(name) is None]
     if missing or os.getuid() != 0:
-        pytest.skip(f"needs root and {', '.join(missing or TOOLS)}: apt-get install buildah debootstrap crun")
+        pytest.skip(f"needs root and {', '.join(missing or TOOLS)}: apt-get install buildah debootstrap crun podman")
     mounts = Path("/proc/mounts").read_text()
     log = tmp_path / "log"
     temporary = tmp_path / "temporary"

@@ -72,13 +72,14 @@ def test_a_container_can_do_no_more_than_it_must(name: str) -> None:
 
 
 @pytest.mark.parametrize(("server", "trainer"), PAIRS)
-def test_trainer_and_server_share_a_folder_and_a_network_and_nothing_else(server: str, trainer: str) -> None:
+def test_trainer_and_server_share_a_folder_and_loopback_and_nothing_else(server: str, trainer: str) -> None:
     found = services()
     mounts = {name: {each["source"]: each for each in found[name]["volumes"]} for name in (server, trainer)}
     assert mounts[server].keys() & mounts[trainer].keys() == {"sockets"}
     assert mounts[server]["sockets"]["target"] == mounts[trainer]["sockets"]["target"] == config().local.folder
     assert config().local.mode == "on"
     assert mounts[server][GIVEN["DATASET"]]["read_only"] is True
+    assert found[server]["network_mode"] == "none"
     assert found[trainer]["network_mode"] == f"service:{server}"
     assert found[trainer]["depends_on"] == {server: {"condition": "service_healthy"}}
     assert found[server]["profiles"] == found[trainer]["profiles"]
@@ -96,8 +97,9 @@ def test_the_command_lines_are_those_of_this_server_and_trainer(server: str, tra
     assert name == "serve"
     options = serve.make_context("serve", list(arguments)).params
     assert options["backend"] == ("cuda" if server.endswith("gpu") else "cpu")
-    targets = {each["target"] for each in found[server]["configs"]} | {each["target"] for each in found[server]["volumes"]}
-    assert {str(options["dataset"]), str(options["config_path"])} <= targets
+    targets = {each["target"]: each["source"] for each in found[server]["volumes"]}
+    assert targets[str(options["dataset"])] == GIVEN["DATASET"]
+    assert FOLDER / targets[str(options["config_path"])] == FOLDER / "server.toml"
     name, *arguments = found[trainer]["command"]
     assert name == "fit"
     asked = fit.make_context("fit", list(arguments)).params
