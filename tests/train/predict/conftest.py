@@ -12,19 +12,30 @@ import pytest
 from augclient import Server
 from augtrain.artifact import ModelCard
 
-SCRIPT = Path(__file__).with_name("phantom_scans.py")
+HERE = Path(__file__).parent
+
+
+def load_module(name: str) -> ModuleType:
+    """A module beside this file, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
 def phantoms() -> ModuleType:
-    """The module phantom_scans: positions, write_scan, serving, dice."""
-    spec = importlib.util.spec_from_file_location("phantom_scans", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["phantom_scans"] = module
-    spec.loader.exec_module(module)
-    return module
+    """The module phantom_scans: positions, write_scan, serving."""
+    return load_module("phantom_scans")
+
+
+@pytest.fixture(scope="session")
+def perfect() -> ModuleType:
+    """The module perfect_predictions: Perfect, place."""
+    return load_module("perfect_predictions")
 
 
 @pytest.fixture(scope="session")
