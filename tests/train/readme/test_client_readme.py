@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import augtrain
 import nibabel
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ SHORTER = {
     "--steps 400": "--steps 2",
     "--fp 0.5,1,1.5 --fn 0.5,1,1.5": "--fp 0.5,1 --fn 1.5",
     "--out runs/compare": "--out runs/compare --steps 1 --seeds 0 --loss iou",
+    "--out runs/chests": "--out runs/chests --steps 1 --seeds 0 --loss iou",
+    "client/augtrain/": f"{Path(augtrain.__path__[0])}/",
     "steps_per_epoch=100": "steps_per_epoch=2",
     "steps=100": "steps=2",
 }
@@ -105,11 +109,12 @@ def commands(*beginnings: str) -> list[str]:
 
 TRAIN = commands("augtrain fit --server", "augtrain predict", "python", "augtrain evaluate")
 CALIBRATE = commands("augtrain calibrate", "augtrain fit calibration/")
-COMPARE = commands("augtrain compare")
+COMPARE = commands("augtrain compare --out")
+CHESTS = commands("augserver ingest", "augtrain compare client/")
 
 
 def test_no_command_and_no_program_is_left_out() -> None:
-    assert sorted([*commands("augserver demo", "augserver serve"), *TRAIN, *CALIBRATE, *COMPARE]) == sorted(COMMANDS)
+    assert sorted([*commands("augserver demo", "augserver serve"), *TRAIN, *CALIBRATE, *COMPARE, *CHESTS]) == sorted(COMMANDS)
     assert len(set(PROGRAMS.values())) == 3
     assert {*PROGRAMS.values(), *FILES.values()} == {*blocks("python"), *blocks("toml")}
     assert len(blocks(r"\w+")) == len(blocks("python")) + len(blocks("toml")) + len(blocks("sh"))
@@ -153,6 +158,18 @@ def test_compare_makes_torsos_of_its_own(place: Place) -> None:
     assert re.search(r"iou\W+with\W+1 ", printed)
     table = (place.folder / "runs" / "compare" / "table.md").read_text().splitlines()
     assert table[0] == "| loss | augmentation | n | mean organ Dice | liver | bladder | lungs | kidneys | bone |"
+    assert table[0] in README
+
+
+def test_compare_on_chests_scores_the_one_that_it_did_not_train_on(place: Place, shared_data: Path) -> None:
+    """Skips where the real scans are not."""
+    ingest, compare = (command.replace("../shared/data", str(shared_data)) for command in CHESTS)
+    assert "3 in, 0 refused" in place.run(ingest)
+    assert re.search(r"iou\W+with\W+1 ", place.run(compare))
+    results = (place.folder / "runs" / "chests" / "results.jsonl").read_text().splitlines()
+    assert json.loads(results[0])["comparison"]["validation"]["volumes"] == ["3DCT_lung"]
+    table = (place.folder / "runs" / "chests" / "table.md").read_text().splitlines()
+    assert table[0] == "| loss | augmentation | n | mean organ Dice | lungs | bone |"
     assert table[0] in README
 
 
