@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="augserver-trainer" \
       org.opencontainers.image.version="0.1.0"
 # Keras and matplotlib keep their settings in folders of their own; the root is read-only, and so they get one of the temporary files.
 ENV PATH=/opt/augtrain/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 KERAS_HOME=/tmp/keras MPLCONFIGDIR=/tmp/matplotlib \
-    TF_CPP_MIN_LOG_LEVEL=2 NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build /opt/augtrain /opt/augtrain
 USER 10001:10001
 WORKDIR /training

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,15 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 FIT = ROOT / "client" / "augtrain" / "fit" / "examples" / "torsos.toml"
-SHORTER = {"steps = 400": "steps = 4", "every = 100": "every = 4", "width = 0.5": "width = 0.125", '["torso_4", "torso_5"]': '["torso_2"]'}
+ENDLESS = 1_000_000
+CHANGES = {
+    "steps = 400": f"steps = {ENDLESS}",
+    "every = 100": f"every = {ENDLESS}\n\n[checkpoints]\nevery = 2",
+    "width = 0.5": "width = 0.125",
+    '["torso_4", "torso_5"]': '["torso_2"]',
+}
 USER = 10001
+INTERRUPTED = 130  # what `augtrain fit` says of a run that goes on another time
 PROJECT = "augserver-test"
 LIMIT_S = 180.0
 
@@ -90,9 +98,9 @@ def project(images: Mapping[str, Any], open_to_user: Callable[..., None], tmp_pa
             writer.write(f"torso_{seed}", torso.image, torso.label, torso.spacing_mm, torso.affine, {})
         writer.finish()
     fit = FIT.read_text()
-    for long, short in SHORTER.items():
-        assert long in fit
-        fit = fit.replace(long, short)
+    for written, changed in CHANGES.items():
+        assert fit.count(written) == 1
+        fit = fit.replace(written, changed)
     work = folder / "training"
     work.mkdir()
     (work / "fit.toml").write_text(fit)
@@ -104,29 +112,46 @@ def project(images: Mapping[str, Any], open_to_user: Callable[..., None], tmp_pa
         made.compose("down", "--volumes")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A training that was stopped, taken up again, and has come to its end."""
+
+    project: Project
+    stopped_at: int
+    steps: int
+
+
 @pytest.fixture(scope="module")
-def trained(project: Project) -> Project:
-    """Server and trainer started, and the trainer at its end."""
+def trained(project: Project) -> Trained:
+    run = project.work / "run"
     project.compose("up", "--detach", "--no-build", "server")
     wait_until(lambda: project.is_well("server"))
     project.compose("up", "--detach", "--no-build", "trainer")
-    code = project.wait("trainer")
-    assert code == 0, project.log("trainer")
-    return project
+    wait_until(lambda: any(run.glob("checkpoints/*")) or not project.state("trainer")["State"]["Running"])
+    project.compose("stop", "trainer")
+    assert project.wait("trainer") == INTERRUPTED, project.log("trainer")
+    stopped_at = json.loads((run / "result.json").read_text())["steps"]
+    fit = (project.work / "fit.toml").read_text()
+    (project.work / "fit.toml").write_text(fit.replace(f"steps = {ENDLESS}", f"steps = {stopped_at + 4}"))
+    project.compose("up", "--detach", "--no-build", "trainer")
+    assert project.wait("trainer") == 0, project.log("trainer")
+    return Trained(project, stopped_at, stopped_at + 4)
 
 
-def test_a_training_runs_to_its_end_over_shared_memory(trained: Project) -> None:
-    assert re.search(r"batches came by\W+shared memory", trained.log("trainer"))
-    result = json.loads((trained.work / "run" / "result.json").read_text())
-    assert result["steps"] == 4
-    written = list((trained.work / "run").rglob("*"))
-    assert {each.stat().st_uid for each in written} == {USER}
-    assert any(each.suffix == ".png" for each in written)
+def test_a_training_that_is_stopped_goes_on_to_its_end_over_shared_memory(trained: Trained) -> None:
+    log, run = trained.project.log("trainer"), trained.project.work / "run"
+    assert f"going on at step {trained.stopped_at} from the checkpoint" in log
+    assert re.search(r"batches came by\W+shared memory", log)
+    result = json.loads((run / "result.json").read_text())
+    assert (result["steps"], result["finished"], result["transport"]) == (trained.steps, True, "local")
+    assert {each.stat().st_uid for each in run.rglob("*")} == {USER}
+    assert (run / "curves.png").stat().st_size > 0
+    assert any((run / "model").iterdir())
 
 
 @pytest.mark.parametrize("service", ["server", "trainer"])
-def test_a_container_can_do_no_more_than_it_must(trained: Project, service: str) -> None:
-    found = trained.state(service)
+def test_a_container_can_do_no_more_than_it_must(trained: Trained, service: str) -> None:
+    found = trained.project.state(service)
     assert found["HostConfig"]["ReadonlyRootfs"] is True
     assert not found["EffectiveCaps"]
     assert not found["BoundingCaps"]
@@ -134,8 +159,10 @@ def test_a_container_can_do_no_more_than_it_must(trained: Project, service: str)
     assert found["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
 
 
-def test_the_two_see_a_folder_of_sockets_and_loopback(trained: Project) -> None:
-    inside = trained.podman("exec", name_of("server"), "sh", "-c", "stat -c '%u:%g %a' /run/augserver; cat /proc/mounts; cat /proc/net/dev")
+def test_the_two_see_a_folder_of_sockets_and_loopback(trained: Trained) -> None:
+    inside = trained.project.podman(
+        "exec", name_of("server"), "sh", "-c", "stat -c '%u:%g %a' /run/augserver; cat /proc/mounts; cat /proc/net/dev"
+    )
     owner, *lines = inside.splitlines()
     assert owner == f"{USER}:{USER} 700"
     [sockets] = [line for line in lines if " /run/augserver " in line]
@@ -144,13 +171,13 @@ def test_the_two_see_a_folder_of_sockets_and_loopback(trained: Project) -> None:
     [dataset] = [line.split()[3] for line in lines if " /dataset " in line]
     assert "ro" in dataset.split(",")
     assert [line.split(":")[0].strip() for line in lines if re.match(r" *\w+: +\d", line)] == ["lo"]
-    assert trained.state("trainer")["HostConfig"]["NetworkMode"] == f"container:{trained.state('server')['Id']}"
+    assert trained.project.state("trainer")["HostConfig"]["NetworkMode"] == f"container:{trained.project.state('server')['Id']}"
 
 
-def test_stopped_it_drains_and_taken_down_it_is_gone(trained: Project) -> None:
-    trained.compose("stop")
-    assert trained.wait("server") == 0
-    assert "Traceback" not in trained.log("server")
-    trained.compose("down", "--volumes")
+def test_stopped_it_drains_and_taken_down_it_is_gone(trained: Trained) -> None:
+    trained.project.compose("stop")
+    assert trained.project.wait("server") == 0
+    assert "Traceback" not in trained.project.log("server")
+    trained.project.compose("down", "--volumes")
     for kind in ("container", "volume", "pod"):
-        assert PROJECT not in trained.podman(kind, "ls", *(["--all"] if kind == "container" else []))
+        assert PROJECT not in trained.project.podman(kind, "ls", *(["--all"] if kind == "container" else []))
