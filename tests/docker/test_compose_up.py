@@ -174,7 +174,7 @@ def test_the_two_see_a_folder_of_sockets_and_loopback(trained: Trained) -> None:
     assert trained.project.state("trainer")["HostConfig"]["NetworkMode"] == f"container:{trained.project.state('server')['Id']}"
 
 
-def test_stopped_it_drains_and_taken_down_it_is_gone(trained: Trained) -> None:
+def test_stopped_it_ends_with_0_and_taken_down_it_is_gone(trained: Trained) -> None:
     trained.project.compose("stop")
     assert trained.project.wait("server") == 0
     assert "Traceback" not in trained.project.log("server")
