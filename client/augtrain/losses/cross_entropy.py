@@ -10,7 +10,7 @@ from augclient.errors import ConfigError
 from keras import backend, ops
 
 from augtrain.losses.class_weights import PerClass, check_classes, frequency_weights, per_class
-from augtrain.losses.overlap import as_float, divide
+from augtrain.losses.overlap import as_float, at_least, divide
 from augtrain.losses.segmentation_loss import SegmentationLoss, single
 from augtrain.losses.truth import Tensor, Truth, sum_voxels
 
@@ -75,7 +75,7 @@ class CrossEntropy(SegmentationLoss):
     def measure(self, truth: Truth, prediction: Tensor) -> Tensor:
         prediction = single(prediction)
         floor = _FLOOR_FLOAT16 if backend.standardize_dtype(prediction.dtype) == "float16" else _FLOOR
-        surprise = sum_voxels(-truth.shares * ops.log(ops.maximum(as_float(prediction), floor)))
+        surprise = sum_voxels(-truth.shares * ops.log(at_least(as_float(prediction), floor)))
         if self.class_weights == "balanced":
             per_voxel = divide(surprise, sum_voxels(truth.shares))
             present = ops.cast(sum_voxels(truth.shares) > 0, surprise.dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from augclient.errors import ConfigError
 from keras import ops
 
-from augtrain.losses.overlap import as_float, counted_classes, divide, mean_of, measure_overlap
+from augtrain.losses.overlap import as_float, at_least, counted_classes, divide, mean_of, measure_overlap
 from augtrain.losses.segmentation_loss import SegmentationLoss, single
 from augtrain.losses.truth import Tensor, Truth
 
@@ -80,7 +80,7 @@ class IoU(SegmentationLoss):
             return self.curve(p)
         if self.power == 1:
             return p
-        return ops.where(p <= _SMALLEST, 0.0, ops.power(ops.maximum(p, _SMALLEST), self.power))
+        return ops.where(p <= _SMALLEST, 0.0, ops.power(at_least(p, _SMALLEST), self.power))
 
     def get_config(self) -> dict[str, Any]:
         return {

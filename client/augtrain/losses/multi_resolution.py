@@ -26,9 +26,9 @@ class MultiResolution(SegmentationLoss):
     a cell is background there.
 
     Trainable coefficients: alpha_1 stays 1, as in the paper. The paper does not say what keeps the others from running away, and plain
-    descent would: the loss is >= 0, so alpha_k falls without end, past 0. Here alpha_k = exp(theta_k) > 0, and the loss has the term
+    descent would: the loss is >= 0, so alpha_k falls without end, past 0. Here alpha_k = a_k exp(theta_k) > 0, and the loss has the term
 
-        alpha_k log(alpha_k / a_k) - alpha_k + a_k  >= 0        a_k the coefficient at the start, where the term is 0
+        alpha_k theta_k - alpha_k + a_k  >= 0        a_k the coefficient at the start, where theta_k and the term are 0
 
     so the best alpha_k for a given loss L_k is a_k exp(-L_k): between 0.37 a_k and a_k for losses in [0, 1], larger the better the level
     is predicted. The value at the start is eq. 6 itself, and 0 is still perfect. SupervisedModel trains the thetas in Model.fit;
@@ -67,14 +67,14 @@ class MultiResolution(SegmentationLoss):
             )
         self._thetas: Tensor | None = None
         if self.trainable:
-            self._thetas = keras.Variable(np.log(self.start[1:]), dtype="float32", name="log_alphas")
+            self._thetas = keras.Variable(np.zeros(len(self.start) - 1), dtype="float32", name="log_alpha_ratios")
 
     @property
     def alphas(self) -> NDArray[np.float64]:
         """The coefficients as they are now, the finest first."""
         if self._thetas is None:
             return np.array(self.start)
-        return np.concatenate([[1.0], np.exp(np.asarray(ops.convert_to_numpy(self._thetas), np.float64))])
+        return np.array(self.start) * np.exp([0.0, *ops.convert_to_numpy(self._thetas).tolist()])
 
     @property
     def trainable_variables(self) -> list[Tensor]:
@@ -90,8 +90,8 @@ class MultiResolution(SegmentationLoss):
         total = losses[0]
         for k, start in enumerate(self.start[1:]):
             theta = ops.cast(self._thetas[k], total.dtype)
-            alpha = ops.exp(theta)
-            total = total + alpha * losses[k + 1] + alpha * (theta - math.log(start)) - alpha + start
+            alpha = start * ops.exp(theta)
+            total = total + alpha * (losses[k + 1] + theta) - alpha + start
         return total
 
     def get_config(self) -> dict[str, Any]:

@@ -38,6 +38,11 @@ def as_float(prediction: Tensor) -> Tensor:
     return ops.cast(prediction, sum_dtype(prediction))
 
 
+def at_least(values: Tensor, floor: float) -> Tensor:
+    """The larger of the two, in the type of the values; NaN stays NaN. On PyTorch ops.maximum makes float32 of float64."""
+    return ops.where(values < floor, floor, values)
+
+
 def counted_classes(classes: int, background: bool, ignored_class: int | None) -> NDArray[np.bool_]:
     """Which of the K classes a mean is over: (K,).
 

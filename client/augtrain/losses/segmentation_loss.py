@@ -1,4 +1,4 @@
-"""What all losses here have in common: labels are read once, ids that no class has are not passed over, sums are float32."""
+"""What all losses here have in common: labels are read once, ids that no class has are not passed over, sums are float32 or float64."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]  # keras has no
 
     An id that no class has is an error where the labels are a NumPy array, and makes the loss NaN where they are a tensor, as in
     Model.fit: compiled code cannot raise. The gradient of such a batch is zero.
+
+    Computed in float32, or in float64 for predictions in float64; on PyTorch Keras takes the mean over the images in float32 even so.
 
     Args:
         ignore: id whose voxels have no say: they add to no sum, neither as truth nor as prediction. If it is one of the K classes, that

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,19 @@ Graded = Callable[[Loss, NDArray[Any], Any], tuple[float, Any]]
 def graded() -> Graded:
     """(loss, labels, predictions) -> its value and its gradient by the predictions, an array or a list of arrays as those are."""
     return {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}[keras.backend.backend()]
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Let the backend compute in float64, of which JAX makes float32 otherwise."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
 
 
 def _on_tensorflow(loss: Loss, labels: NDArray[Any], predictions: Any) -> tuple[float, Any]:

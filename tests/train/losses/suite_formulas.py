@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from augtrain.losses import CrossEntropy, Dice, IoU, MultiResolution, SegmentationLoss, Sum
@@ -30,6 +31,12 @@ def draw(grid: tuple[int, ...], images: int = 2, seed: int = 0) -> tuple[NDArray
     logits = rng.normal(0, 1.5, (images, *grid, CLASSES))
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     return labels, p.astype(np.float32)
+
+
+def widened(p: NDArray[np.float32]) -> Array:
+    """Probabilities that float32 cannot hold."""
+    roots = np.sqrt(p.astype(np.float64))
+    return roots / roots.sum(-1, keepdims=True)
 
 
 def one_hot(labels: NDArray[Any]) -> Array:
@@ -147,6 +154,22 @@ def test_value_is_the_formula_of_the_paper(name: str, grid: tuple[int, ...]) -> 
     assert float(loss(one_hot(labels).astype(np.uint8), p)) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", CASES)
+def test_value_in_float64_is_the_formula_to_12_digits(name: str) -> None:
+    loss, formula = CASES[name]
+    labels, p = draw((3, 4, 5))
+    p = widened(p)
+    wanted = formula(p, one_hot(labels))
+    per_image = keras.ops.convert_to_numpy(loss.call(labels, keras.ops.convert_to_tensor(p)))
+    assert per_image.dtype == np.float64
+    assert per_image.mean() == pytest.approx(wanted, rel=1e-12)
+    if keras.backend.backend() != "torch":  # there Keras takes the mean in float32
+        value = loss(labels, p)
+        assert keras.backend.standardize_dtype(value.dtype) == "float64"
+        assert float(value) == pytest.approx(wanted, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_is_the_formulas_finite_difference(name: str, graded: Any) -> None:
     loss, formula = CASES[name]
@@ -182,6 +205,7 @@ def test_equation_4_as_printed_is_given_weights_and_balanced_is_it_with_the_weig
     assert float(CrossEntropy("balanced")(y, p)) == pytest.approx(exchanged / (2 * w * (1 - w)), rel=1e-5)
 
 
+@pytest.mark.usefixtures("float64")
 def test_equation_6_sums_levels_with_labels_of_each_level(graded: Any) -> None:
     labels, p = draw((4, 4, 6), seed=4)
     _, p_half = draw((2, 2, 3), seed=5)
@@ -210,6 +234,11 @@ def test_equation_6_sums_levels_with_labels_of_each_level(graded: Any) -> None:
     assert value == pytest.approx(eq_6(wide), abs=1e-5)
     trainable = MultiResolution(Dice(), (1, 0.1, 0.01), trainable=True)
     assert graded(trainable, labels, predictions)[0] == pytest.approx(eq_6(wide), abs=1e-5)
+    widest = [widened(each) for each in predictions]
+    for each in (loss, trainable):
+        per_image = keras.ops.convert_to_numpy(each.call(labels, [keras.ops.convert_to_tensor(level) for level in widest]))
+        assert per_image.dtype == np.float64
+        assert per_image.mean() == pytest.approx(eq_6(widest), rel=1e-12)
     for level in (1, 2):
         wanted = finite_differences(lambda q, level=level: eq_6([*wide[:level], q, *wide[level + 1 :]]), wide[level])
         np.testing.assert_allclose(gradients[level], wanted, rtol=1e-3, atol=1e-7)
