@@ -16,12 +16,11 @@ from augtrain.calibrate import CalibrateConfig, Weights, calibrate
 from augtrain.calibrate.best_toml import make_toml
 from augtrain.calibrate.picture import draw_calibration
 from augtrain.calibrate.progress import CalibrateProgress, RichCalibrateProgress
-from augtrain.fit import FitConfig, FitResult
-from augtrain.fit.history import Validation
+from augtrain.fit import FitConfig
 from PIL import Image
 from rich.console import Console
 
-pytestmark = pytest.mark.usefixtures("tiny_network_is_known")
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 Template = Callable[..., FitConfig]
 FIVE = tuple(Weights(fp=fp, fn=fn) for fp, fn in ((0.5, 1.5), (1.0, 1.0), (1.5, 0.5), (0.25, 1.0), (2.0, 3.0)))
@@ -35,30 +34,11 @@ SCORES = {
 }
 
 
-class Killed(BaseException):
-    """Ends a calibration as SIGKILL would: nothing catches it."""
-
-
-class Runs:
-    """Stands for augtrain.fit.fit, with the scores above; `liver` is the better of two organs the lower the FP weight is."""
-
-    def __init__(self) -> None:
-        self.configs: list[FitConfig] = []
-        self.ends: dict[int, str] = {}
-
-    def __call__(self, config: FitConfig, **how: Any) -> FitResult:
-        number = len(self.configs)
-        self.configs.append(config)
-        if self.ends.get(number) == "killed":
-            raise Killed
-        how["progress"].step(config.steps - 1, 0.5, None)
-        weights = weights_of(config)
-        score = SCORES[weights][{10: 0, 20: 1, 40: 2}[config.steps]]
-        dice = {"liver": 1 / (1 + weights.fp), "bone": 0.9, "bladder": None}
-        best = Validation(step=config.steps, loss=1.0, mean_dice=score, dice=dice, volumes={})
-        finished = self.ends.get(number) != "stopped"
-        nothing: dict[str, Any] = dict.fromkeys(("step_s", "wait_share", "transport", "augmented_from"))
-        return FitResult(out=config.out, steps=config.steps, finished=finished, loss=0.5, best=best, parameters=1, **nothing)
+def score_of(number: int, config: FitConfig) -> tuple[float | None, dict[str, float | None]]:
+    """The scores above; `liver` is the better of two organs the lower the FP weight is."""
+    weights = weights_of(config)
+    dice = {"liver": 1 / (1 + weights.fp), "bone": 0.9, "bladder": None}
+    return SCORES[weights][{10: 0, 20: 1, 40: 2}[config.steps]], dice
 
 
 def weights_of(config: FitConfig) -> Weights:
@@ -67,19 +47,16 @@ def weights_of(config: FitConfig) -> Weights:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    stand_in = Runs()
-    monkeypatch.setattr("augtrain.calibrate.run.fit", stand_in)
-    monkeypatch.setattr("keras.utils.clear_session", lambda: None)  # there is nothing to clear, and looking for it takes its time
+def runs(stand_in: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("augtrain.calibrate.run.draw_calibration", lambda *_: None)
-    return stand_in
+    return stand_in("augtrain.calibrate.run", score_of)
 
 
 def of(template: FitConfig, **changes: Any) -> CalibrateConfig:
     return CalibrateConfig(**{"template": template, "candidates": FIVE, "rung_steps": 10, **changes})
 
 
-def test_the_better_half_goes_on_for_twice_the_steps_until_the_best_is_known(make_template: Template, runs: Runs) -> None:
+def test_the_better_half_goes_on_for_twice_the_steps_until_the_best_is_known(make_template: Template, runs: Any) -> None:
     result = calibrate(of(make_template()))
     trained = [(each.steps, weights_of(each)) for each in runs.configs]
     assert trained == [
@@ -91,7 +68,7 @@ def test_the_better_half_goes_on_for_twice_the_steps_until_the_best_is_known(mak
     assert [each.score for each in result.trials] == [0.4, 0.35, 0.3, 0.1, None, 0.6, 0.5, 0.4, 0.71, 0.7]
 
 
-def test_a_candidate_goes_on_in_its_own_folder_and_each_is_deterministic(make_template: Template, runs: Runs) -> None:
+def test_a_candidate_goes_on_in_its_own_folder_and_each_is_deterministic(make_template: Template, runs: Any) -> None:
     calibrate(of(make_template()))
     folders = {weights: {each.out for each in runs.configs if weights_of(each) == weights} for weights in FIVE}
     assert all(len(each) == 1 for each in folders.values())
@@ -108,7 +85,7 @@ def test_rungs_shrink_to_two(make_template: Template, candidates: int, keep: flo
     assert of(make_template(), candidates=pairs, keep=keep).survivors() == counts
 
 
-def test_an_organ_or_the_worst_one_may_decide(make_template: Template, runs: Runs) -> None:
+def test_an_organ_or_the_worst_one_may_decide(make_template: Template, runs: Any) -> None:
     result = calibrate(of(make_template({"out": str(make_template().out / "liver")}), score="liver"))
     assert result.best == FIVE[3]  # of the lowest FP weight
     result = calibrate(of(make_template({"out": str(make_template().out / "worst")}), score="worst"))
@@ -116,7 +93,7 @@ def test_an_organ_or_the_worst_one_may_decide(make_template: Template, runs: Run
     assert result.trials[0].score == pytest.approx(1 / 1.25)
 
 
-def test_the_best_is_a_config_that_fit_reads(make_template: Template, runs: Runs) -> None:
+def test_the_best_is_a_config_that_fit_reads(make_template: Template, runs: Any) -> None:
     template = make_template({"loss": {"name": "iou", "background": False}, "steps": 77, "optimizer.clip_norm": 3.0})
     result = calibrate(of(template))
     assert result.config == template.out / "best.toml"
@@ -143,7 +120,7 @@ def test_any_config_survives_the_way_through_toml(make_template: Template, tmp_p
     assert FitConfig.load(path) == config
 
 
-def test_table_and_picture_are_written(make_template: Template, runs: Runs) -> None:
+def test_table_and_picture_are_written(make_template: Template, runs: Any) -> None:
     config = of(make_template())
     result = calibrate(config)
     draw_calibration(config.template.out / "calibration.png", result.trials, config.score)
@@ -158,10 +135,12 @@ def test_table_and_picture_are_written(make_template: Template, runs: Runs) -> N
 
 
 @pytest.mark.parametrize("killed_at", [0, 4, 6, 9])
-def test_killed_it_goes_on_with_the_trial_that_it_was_in(make_template: Template, runs: Runs, killed_at: int) -> None:
+def test_killed_it_goes_on_with_the_trial_that_it_was_in(
+    make_template: Template, runs: Any, killed: type[BaseException], killed_at: int
+) -> None:
     config = of(make_template())
-    runs.ends = {killed_at: "killed"}
-    with pytest.raises(Killed):
+    runs.ends = {killed_at: killed}
+    with pytest.raises(killed):
         calibrate(config)
     result = calibrate(config)
     assert result.best == FIVE[0]
@@ -169,7 +148,7 @@ def test_killed_it_goes_on_with_the_trial_that_it_was_in(make_template: Template
     assert runs.configs[killed_at + 1] == runs.configs[killed_at]
 
 
-def test_stopped_by_a_signal_there_is_no_best_yet(make_template: Template, runs: Runs) -> None:
+def test_stopped_by_a_signal_there_is_no_best_yet(make_template: Template, runs: Any) -> None:
     config = of(make_template())
     runs.ends = {7: "stopped"}
     result = calibrate(config)
@@ -179,14 +158,14 @@ def test_stopped_by_a_signal_there_is_no_best_yet(make_template: Template, runs:
 
 
 @pytest.mark.parametrize(("changes", "named"), [({"keep": 0.3}, "keep was 0.5, and is 0.3"), ({"candidates": FIVE[:4]}, "candidates was")])
-def test_the_folder_of_another_calibration_is_refused(make_template: Template, runs: Runs, changes: dict[str, Any], named: str) -> None:
+def test_the_folder_of_another_calibration_is_refused(make_template: Template, runs: Any, changes: dict[str, Any], named: str) -> None:
     calibrate(of(make_template()))
     with pytest.raises(StateError, match=f"of another calibration: {named}"):
         calibrate(of(make_template(), **changes))
     assert len(runs.configs) == 10
 
 
-def test_a_file_that_is_none_of_trials_is_refused(make_template: Template, runs: Runs) -> None:
+def test_a_file_that_is_none_of_trials_is_refused(make_template: Template, runs: Any) -> None:
     config = of(make_template())
     config.template.out.mkdir()
     (config.template.out / "calibration.json").write_text('{"calibration": {}')
@@ -207,7 +186,7 @@ def test_a_file_that_is_none_of_trials_is_refused(make_template: Template, runs:
     ],
 )
 def test_what_cannot_be_is_refused_before_the_first_trial(
-    make_template: Template, runs: Runs, changes: dict[str, Any], template: dict[str, Any], error: type[Exception], message: str
+    make_template: Template, runs: Any, changes: dict[str, Any], template: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         calibrate(of(make_template(template), **changes))
@@ -220,7 +199,7 @@ def test_weights_that_mean_nothing_are_refused(fp: float, fn: float) -> None:
         Weights(fp=fp, fn=fn)
 
 
-def test_the_bar_tells_the_rung_and_the_share_of_all_steps(make_template: Template, runs: Runs) -> None:
+def test_the_bar_tells_the_rung_and_the_share_of_all_steps(make_template: Template, runs: Any) -> None:
     shown = io.StringIO()
     progress = RichCalibrateProgress(Console(file=shown, force_terminal=True, width=200))
     calibrate(of(make_template()), progress=progress)
@@ -232,19 +211,19 @@ def test_the_bar_tells_the_rung_and_the_share_of_all_steps(make_template: Templa
 
 @pytest.mark.slow
 def test_killed_in_the_second_rung_it_comes_to_the_very_scores_of_an_undisturbed_calibration(
-    make_template: Template, tmp_path: Path
+    make_template: Template, killed: type[BaseException], tmp_path: Path
 ) -> None:
     """Training itself; the same seed gives the same scores to the bit."""
 
     class KillAt(CalibrateProgress):
         def step(self, step: int, loss: float, wait_share: float | None) -> None:
             if step == 4:
-                raise Killed
+                raise killed
 
     settings: dict[str, Any] = {"candidates": FIVE[:3], "rung_steps": 2}
     undisturbed = calibrate(of(make_template({"out": str(tmp_path / "undisturbed")}), **settings))
     config = of(make_template(), **settings)
-    with pytest.raises(Killed):
+    with pytest.raises(killed):
         calibrate(config, progress=KillAt())
     result = calibrate(config)
     assert result.trials == undisturbed.trials

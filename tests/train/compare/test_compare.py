@@ -16,59 +16,27 @@ from augtrain.cli import main
 from augtrain.compare import LOSSES, Cell, CompareConfig, Spread, compare
 from augtrain.compare.progress import CompareProgress, RichCompareProgress
 from augtrain.compare.tables import make_markdown
-from augtrain.fit import FitConfig, FitResult
-from augtrain.fit.history import Validation
+from augtrain.fit import FitConfig
 from rich.console import Console
 
-pytestmark = pytest.mark.usefixtures("tiny_network_is_known")
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 Template = Callable[..., FitConfig]
 
 
-class Killed(BaseException):
-    """Ends a comparison as SIGKILL would: nothing catches it."""
+SCORES = [0.5, 0.7, 0.4, 0.9, 0.65, 0.3, 0.8, 0.1]
+DIVERGED = DivergedError("the loss of step 1 is nan: the training diverged")
 
 
-class Runs:
-    """Stands for augtrain.fit.fit: answers with `scores` in turn, and ends as `ends` says after so many runs."""
-
-    def __init__(self, scores: list[float | None]) -> None:
-        self.scores = scores
-        self.configs: list[FitConfig] = []
-        self.ends: dict[int, str] = {}
-
-    def __call__(self, config: FitConfig, **how: Any) -> FitResult:
-        number = len(self.configs)
-        self.configs.append(config)
-        if self.ends.get(number) == "killed":
-            raise Killed
-        if self.ends.get(number) == "diverged":
-            raise DivergedError("the loss of step 1 is nan: the training diverged")
-        if "progress" in how:
-            how["progress"].step(2, 0.5, None)
-        score = self.scores[number % len(self.scores)]
-        dice = {"liver": score, "bladder": None if score is None else score / 2, "bone": None}
-        best = Validation(step=config.steps, loss=1.0, mean_dice=score, dice=dice, volumes={})
-        return FitResult(
-            out=config.out,
-            steps=config.steps,
-            finished=self.ends.get(number) != "stopped",
-            loss=0.25,
-            best=best,
-            parameters=1,
-            step_s=None,
-            wait_share=None,
-            transport=None,
-            augmented_from=None,
-        )
+def score_of(number: int, config: FitConfig) -> tuple[float | None, dict[str, float | None]]:
+    """The scores above in turn."""
+    score = SCORES[number % len(SCORES)]
+    return score, {"liver": score, "bladder": score / 2, "bone": None}
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    stand_in = Runs([0.5, 0.7, 0.4, 0.9, 0.65, 0.3, 0.8, 0.1])
-    monkeypatch.setattr("augtrain.compare.run.fit", stand_in)
-    monkeypatch.setattr("keras.utils.clear_session", lambda: None)  # there is nothing to clear, and looking for it takes its time
-    return stand_in
+def runs(stand_in: Callable[..., Any]) -> Any:
+    return stand_in("augtrain.compare.run", score_of)
 
 
 def small(template: FitConfig, **changes: Any) -> CompareConfig:
@@ -76,7 +44,7 @@ def small(template: FitConfig, **changes: Any) -> CompareConfig:
     return CompareConfig(**{"template": template, "losses": ("iou", "dice:weighting=square"), "seeds": (4, 7), **changes})
 
 
-def test_each_cell_is_a_run_that_differs_in_its_loss_its_augmentation_and_its_seed_alone(make_template: Template, runs: Runs) -> None:
+def test_each_cell_is_a_run_that_differs_in_its_loss_its_augmentation_and_its_seed_alone(make_template: Template, runs: Any) -> None:
     template = make_template()
     compare(CompareConfig(template=template, seeds=(0, 3)))
     assert len(runs.configs) == len({each.out for each in runs.configs}) == 2 * 2 * len(LOSSES)
@@ -88,7 +56,7 @@ def test_each_cell_is_a_run_that_differs_in_its_loss_its_augmentation_and_its_se
                                                    {"low": [-800, -800], "high": [600, 600]})  # fmt: skip
 
 
-def test_the_tables_have_mean_and_sample_deviation_over_the_seeds(make_template: Template, runs: Runs) -> None:
+def test_the_tables_have_mean_and_sample_deviation_over_the_seeds(make_template: Template, runs: Any) -> None:
     config = small(make_template())
     comparison = compare(config)
     means, deviations = np.mean([0.5, 0.65]), np.std([0.5, 0.65], ddof=1)
@@ -115,7 +83,7 @@ def test_the_tables_have_mean_and_sample_deviation_over_the_seeds(make_template:
         "n": 2,
     }
     with (config.template.out / "cells.csv").open() as file:
-        assert [float(row["mean_dice"]) for row in csv.DictReader(file)] == runs.scores
+        assert [float(row["mean_dice"]) for row in csv.DictReader(file)] == SCORES
 
 
 def test_one_value_has_no_deviation_and_none_has_no_mean() -> None:
@@ -125,10 +93,10 @@ def test_one_value_has_no_deviation_and_none_has_no_mean() -> None:
     assert Spread.of([None, 0.5, 0.25]).n == 2
 
 
-def test_killed_it_goes_on_with_the_cell_that_it_was_in(make_template: Template, runs: Runs) -> None:
+def test_killed_it_goes_on_with_the_cell_that_it_was_in(make_template: Template, runs: Any, killed: type[BaseException]) -> None:
     config = small(make_template())
-    runs.ends = {3: "killed"}
-    with pytest.raises(Killed):
+    runs.ends = {3: killed}
+    with pytest.raises(killed):
         compare(config)
     comparison = compare(config)
     assert comparison.missing == ()
@@ -138,9 +106,9 @@ def test_killed_it_goes_on_with_the_cell_that_it_was_in(make_template: Template,
     assert len(runs.configs) == 9  # all is done
 
 
-def test_a_cell_that_diverges_is_undefined_and_named_and_the_others_go_on(make_template: Template, runs: Runs) -> None:
+def test_a_cell_that_diverges_is_undefined_and_named_and_the_others_go_on(make_template: Template, runs: Any) -> None:
     config = small(make_template())
-    runs.ends = {0: "diverged", 2: "diverged", 6: "diverged"}
+    runs.ends = {0: DIVERGED, 2: DIVERGED, 6: DIVERGED}
     shown = io.StringIO()
     comparison = compare(config, progress=RichCompareProgress(Console(file=shown, width=200)))
     assert len(runs.configs) == 8
@@ -175,21 +143,21 @@ def test_training_at_a_rate_that_is_far_too_high_is_such_a_cell(make_template: T
     assert told in (cell.undefined or "")
 
 
-def test_half_a_line_at_the_end_is_cut_off_and_its_cell_run_again(make_template: Template, runs: Runs) -> None:
+def test_half_a_line_at_the_end_is_cut_off_and_its_cell_run_again(make_template: Template, runs: Any) -> None:
     config = small(make_template(), seeds=(4,))
     whole = compare(config)
     path = config.template.out / "results.jsonl"
     text = path.read_text()
     path.write_text(text[: text.rindex("{") + 40])
     runs.configs.clear()
-    runs.scores = runs.scores[3:]
+    runs.score = lambda number, config: score_of(number + 3, config)
     again = compare(config)
     assert [each.out.name for each in runs.configs] == [Cell(loss="dice:weighting=square", augmented=True, seed=4).name]
     assert [each.mean_dice for each in again.results] == [each.mean_dice for each in whole.results]
     assert len(path.read_text().splitlines()) == 5
 
 
-def test_stopped_by_a_signal_it_tells_what_is_missing_and_writes_what_is_there(make_template: Template, runs: Runs) -> None:
+def test_stopped_by_a_signal_it_tells_what_is_missing_and_writes_what_is_there(make_template: Template, runs: Any) -> None:
     config = small(make_template())
     runs.ends = {2: "stopped"}
     comparison = compare(config)
@@ -197,7 +165,7 @@ def test_stopped_by_a_signal_it_tells_what_is_missing_and_writes_what_is_there(m
     assert len((config.template.out / "table.md").read_text().splitlines()) == 4
 
 
-def test_seeds_and_losses_may_be_added_to_a_comparison(make_template: Template, runs: Runs) -> None:
+def test_seeds_and_losses_may_be_added_to_a_comparison(make_template: Template, runs: Any) -> None:
     compare(small(make_template(), seeds=(4,), losses=("iou",)))
     comparison = compare(small(make_template()))
     assert len(runs.configs) == 8
@@ -212,7 +180,7 @@ def test_seeds_and_losses_may_be_added_to_a_comparison(make_template: Template, 
         ({"batches.size": 1}, "batches was"),
     ],
 )
-def test_the_folder_of_another_comparison_is_refused(make_template: Template, runs: Runs, changes: dict[str, Any], named: str) -> None:
+def test_the_folder_of_another_comparison_is_refused(make_template: Template, runs: Any, changes: dict[str, Any], named: str) -> None:
     compare(small(make_template()))
     runs.configs.clear()
     with pytest.raises(StateError, match=f"of another comparison: {named}"):
@@ -221,7 +189,7 @@ def test_the_folder_of_another_comparison_is_refused(make_template: Template, ru
 
 
 def test_results_of_another_backend_are_not_taken_for_this_ones(
-    make_template: Template, runs: Runs, monkeypatch: pytest.MonkeyPatch
+    make_template: Template, runs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compare(small(make_template()))
     monkeypatch.setattr("keras.backend.backend", lambda: "of tomorrow")
@@ -230,7 +198,7 @@ def test_results_of_another_backend_are_not_taken_for_this_ones(
 
 
 @pytest.mark.parametrize("content", ["not JSON\n", "[]\n", '{"comparison": {}}\n{"loss": 3}\n'])
-def test_a_file_that_is_none_of_results_is_refused_and_left_alone(make_template: Template, runs: Runs, content: str) -> None:
+def test_a_file_that_is_none_of_results_is_refused_and_left_alone(make_template: Template, runs: Any, content: str) -> None:
     config = small(make_template())
     config.template.out.mkdir()
     path = config.template.out / "results.jsonl"
@@ -264,14 +232,14 @@ def test_two_comparisons_cannot_share_a_folder_at_once(make_template: Template, 
     ],
 )
 def test_what_cannot_be_is_refused_before_the_first_cell(
-    make_template: Template, runs: Runs, changes: dict[str, Any], template: dict[str, Any], error: type[Exception], message: str
+    make_template: Template, runs: Any, changes: dict[str, Any], template: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         compare(small(make_template(template), **changes))
     assert runs.configs == []
 
 
-def test_the_bar_tells_the_cell_and_the_share_of_all_steps(make_template: Template, runs: Runs) -> None:
+def test_the_bar_tells_the_cell_and_the_share_of_all_steps(make_template: Template, runs: Any) -> None:
     shown = io.StringIO()
     progress = RichCompareProgress(Console(file=shown, force_terminal=True, width=200))
     compare(small(make_template()), progress=progress)
@@ -290,7 +258,9 @@ def test_a_server_and_a_dataset_together_are_refused(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_run_it_comes_to_the_scores_of_an_undisturbed_comparison(make_template: Template, tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_a_run_it_comes_to_the_scores_of_an_undisturbed_comparison(
+    make_template: Template, killed: type[BaseException], tmp_path: Path
+) -> None:
     """Training itself, killed at the third step of the second cell, past its checkpoint of step 2."""
 
     class KillAt(CompareProgress):
@@ -299,12 +269,12 @@ def test_killed_in_the_middle_of_a_run_it_comes_to_the_scores_of_an_undisturbed_
         def step(self, step: int, loss: float, wait_share: float | None) -> None:
             self.steps += 1
             if self.steps == 6:
-                raise Killed
+                raise killed
 
     one: dict[str, Any] = {"losses": ("dice",), "seeds": (5,)}
     undisturbed = compare(CompareConfig(template=make_template({"out": str(tmp_path / "undisturbed")}), **one))
     config = CompareConfig(template=make_template(), **one)
-    with pytest.raises(Killed):
+    with pytest.raises(killed):
         compare(config, progress=KillAt())
     result = compare(config)
     assert [each.cell for each in result.results] == config.cells()

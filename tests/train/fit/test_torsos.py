@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import augtrain
 import pytest
 from augtrain.fit import FitConfig, fit
 
-from augserver.ingest.torso_phantom import CLASSES, make_torso
-from augserver.store import DatasetWriter
-
 EXAMPLE = Path(augtrain.__path__[0]) / "fit" / "examples" / "torsos.toml"
 
 
 @pytest.fixture(scope="module")
-def torso_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def torso_server(write_torsos: Callable[..., Path]) -> Iterator[str]:
     """`augserver serve` in a process of its own on seven torsos of 3 mm, as the demo makes them."""
-    path = tmp_path_factory.mktemp("store") / "torsos.zarr"
-    with DatasetWriter(path, modality="ct", classes=CLASSES) as writer:
-        for seed in range(7):
-            torso = make_torso(seed)
-            writer.write(f"torso_{seed}", torso.image, torso.label, torso.spacing_mm, torso.affine, {})
-        writer.finish()
-    command = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve", str(path), "--address", "127.0.0.1:0"]
+    serve = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve"]
+    command = [*serve, str(write_torsos(7)), "--address", "127.0.0.1:0"]
     with subprocess.Popen([*command, "--backend", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().split()[2]

@@ -28,9 +28,7 @@ def test_losses_hold_on(backend: str) -> None:
         "OMP_NUM_THREADS": "1",
         "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",  # JAX compiles more than it computes
     }
-    # Keras's own conversion with NumPy 2, of PyTorch's tensors and JAX's variables
-    options = ["-q", "-p", "no:cacheprovider", "-W", "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"]
-    command = [sys.executable, "-P", "-m", "pytest", *options, *suites]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites]
     child = subprocess.run(command, env=environment, cwd=FOLDER, capture_output=True, text=True, timeout=580, check=False)
     assert child.returncode == 0, f"{backend}:\n{child.stdout[-8000:]}\n{child.stderr[-2000:]}"
     assert " passed" in child.stdout

@@ -13,9 +13,6 @@ from augtrain.losses import IoU
 from augtrain.models import NETWORKS
 from numpy.typing import NDArray
 
-# Keras's own conversion of a variable with NumPy 2, on TensorFlow
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-
 CLASSES = 3
 # network -> patch (Z, Y, X), width: what it needs to tell the organs apart within a few dozen steps
 SMALL = {

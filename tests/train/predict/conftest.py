@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,29 +11,19 @@ from augclient import Server
 from augtrain.artifact import ModelCard
 
 HERE = Path(__file__).parent
-
-
-def load_module(name: str) -> ModuleType:
-    """A module beside this file, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+Load = Callable[[Path], ModuleType]
 
 
 @pytest.fixture(scope="session")
-def phantoms() -> ModuleType:
+def phantoms(load_script: Load) -> ModuleType:
     """The module phantom_scans: positions, write_scan, serving."""
-    return load_module("phantom_scans")
+    return load_script(HERE / "phantom_scans.py")
 
 
 @pytest.fixture(scope="session")
-def perfect() -> ModuleType:
+def perfect(load_script: Load) -> ModuleType:
     """The module perfect_predictions: Perfect, place."""
-    return load_module("perfect_predictions")
+    return load_script(HERE / "perfect_predictions.py")
 
 
 @pytest.fixture(scope="session")
