@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-
 from augtrain.compare.cells import Cell
 from augtrain.compare.results import CellResult
 from augtrain.fit.progress import RunProgress
@@ -28,22 +26,11 @@ class CompareProgress(RunProgress):
 class RichCompareProgress(RichProgressOverRuns, CompareProgress):
     """A bar over the steps of all cells, and a line for each cell that is done."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._name = ""
-
     @contextmanager
     def cell(self, cell: Cell, done: int, cells: int, steps: int) -> Iterator[None]:
-        self._name = f"{cell.loss} {'with' if cell.augmented else 'without'} augmentation, seed {cell.seed}"
-        with self._shown_run(f"cell {done + 1}/{cells}", self._name, done=done * steps, total=cells * steps):
+        name = f"{cell.loss} {'with' if cell.augmented else 'without'} augmentation, seed {cell.seed}"
+        with self._shown_run(f"cell {done + 1}/{cells}", name, done=done * steps, total=cells * steps):
             yield
-
-    def step(self, step: int, loss: float, wait_share: float | None) -> None:
-        super().step(step, loss, wait_share)
-        self._set_note(f"{self._name}  loss {loss:.4f}")
-
-    def validating(self, share: float) -> None:
-        self._set_note(f"{self._name}  validating, {100 * share:.0f} %")
 
     def finished(self, result: CellResult, number: int, cells: int) -> None:
         mean = "no organ" if result.mean_dice is None else f"{result.mean_dice:.3f}"

@@ -29,14 +29,15 @@ class RichProgressOverRuns(RunProgress):
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=_SPEED_OVER_S)
         self._task = self._progress.add_task("", total=None, note="", start=False)
         self._before = 0  # steps of the runs that are done, less those that this one begins with
+        self._name = ""  # of the run
 
     @contextmanager
-    def _shown_run(self, description: str, note: str, *, done: int, total: int, begin: int = 0) -> Iterator[None]:
+    def _shown_run(self, description: str, name: str, *, done: int, total: int, begin: int = 0) -> Iterator[None]:
         """While a run is trained from step `begin` on; `done` of the `total` steps of all runs lie behind it."""
-        self._before = done - begin
+        self._before, self._name = done - begin, name
         self._progress.start()  # no-op once it has
         self._progress.start_task(self._task)
-        self._progress.update(self._task, total=total, completed=done, description=description, note=note)
+        self._progress.update(self._task, total=total, completed=done, description=description, note=name)
         try:
             yield
         except BaseException:
@@ -44,10 +45,10 @@ class RichProgressOverRuns(RunProgress):
             raise
 
     def step(self, step: int, loss: float, wait_share: float | None) -> None:
-        self._progress.update(self._task, completed=self._before + step)
+        self._progress.update(self._task, completed=self._before + step, note=f"{self._name}  loss {loss:.4f}")
 
-    def _set_note(self, text: str) -> None:
-        self._progress.update(self._task, note=text)
+    def validating(self, share: float) -> None:
+        self._progress.update(self._task, note=f"{self._name}  validating, {100 * share:.0f} %")
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
