@@ -167,8 +167,7 @@ class LimitConfig:
     max_batch_bytes: int = GIB  # of one rank's part of a batch
     max_message_bytes: int = 64 * MIB  # one whole sample of 240 voxels cubed, float32 with a label; a bound on what a client must hold
     max_request_bytes: int = MIB  # a recipe is about a kilobyte
-    # as few messages as the 4 MiB that gRPC clients accept by default allow, with room for a header (augserver/README.md)
-    part_bytes: int = 4 * MIB - MIB // 2
+    part_bytes: int = MIB  # both ends copy a part while it lies in a core's own cache (augserver/README.md); gRPC's clients accept 4 MiB
     min_part_bytes: int = 16 * 1024  # smaller parts spend their time in message overhead
     max_part_bytes: int = 16 * MIB  # larger ones gain nothing and cost page faults on both sides
 

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from augclient.errors import WireError
 
-PART_BYTES = 7 << 19  # 3.5 MiB, as augserver's limits.part_bytes: fits the 4 MiB that gRPC clients take by default
+PART_BYTES = 1 << 20  # as augserver's limits.part_bytes: both ends copy a part while it lies in a core's own cache
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # of an array: its `.data`
 

@@ -1,6 +1,6 @@
 """gRPC's call with one request and many answers, for answers of megabytes: each lies in the same buffer when its turn comes.
 
-Client CPU 0.53 -> 0.25 s/GB beside grpcio's own (tests/benchmarks/bench_delivery.py), and nothing that a fork could break. One
+Client CPU 0.53 -> 0.24 s/GB beside grpcio's own (tests/benchmarks/bench_delivery.py), and nothing that a fork could break. One
 connection per call. Every other call goes through grpcio.
 """
 
