@@ -163,7 +163,7 @@ class LimitConfig:
     """The largest things that one request may ask for."""
 
     max_patch_voxels: int = 512**3  # four times the patch of any network that trains on one GPU today
-    max_batch_size: int = 1024  # keeps the header, 0.1 to 0.4 kB of provenance a sample, far below the 1 MiB left for it in a message
+    max_batch_size: int = 1024  # keeps the header, 0.1 to 0.4 kB of provenance a sample, far below the 3 MiB left for it in a message
     max_batch_bytes: int = GIB  # of one rank's part of a batch
     max_message_bytes: int = 64 * MIB  # one whole sample of 240 voxels cubed, float32 with a label; a bound on what a client must hold
     max_request_bytes: int = MIB  # a recipe is about a kilobyte
