@@ -66,14 +66,14 @@ def tls_context(tls: TlsConfig | bool | None) -> ssl.SSLContext | None:
     if not tls:
         return None
     files = TlsConfig() if tls is True else tls
+    for name, path in (("ca", files.ca), ("cert", files.cert), ("key", files.key)):
+        _read_pem(name, path)  # says which one is not there
     try:
         context = ssl.create_default_context(cafile=files.ca)
         if files.cert is not None:
             context.load_cert_chain(files.cert, files.key, password="")
     except ssl.SSLError as error:
         raise ConfigError(f"tls: a file is no PEM, does not fit the others, or is locked with a password: {error}") from error
-    except OSError as error:
-        raise NotFoundError(f"tls: a file cannot be read: {error.strerror}") from error
     context.set_alpn_protocols(["h2"])
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as strict as gRPC, through which all other calls go
     return context

@@ -6,17 +6,21 @@ import http.server
 import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import augclient
 import grpc
 import numpy as np
 import psutil
 import pytest
 import trustme
+from augclient import errors
+from augclient.channel import TlsConfig
 from augclient.wire.methods import MAX_REQUEST_BYTES, server_options
 from augclient.wire.status import CallError
 from augclient.wire.unary_stream import UnaryStreamCall
@@ -350,3 +354,29 @@ def test_what_is_no_grpc_server_is_named():
         web.shutdown()
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details() == "what answers there does not speak HTTP/2, and so no gRPC"
+
+
+class TestTlsFiles:
+    """What connect() says of PEM files, before it opens anything."""
+
+    @pytest.fixture
+    def files(self, tmp_path) -> dict[str, str]:
+        cert = trustme.CA().issue_cert("127.0.0.1")
+        cert.private_key_pem.write_to_path(tmp_path / "key.pem")
+        cert.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        trustme.CA().issue_cert("127.0.0.1").private_key_pem.write_to_path(tmp_path / "other.pem")
+        (tmp_path / "text.pem").write_text("hello")
+        key, locked = str(tmp_path / "key.pem"), str(tmp_path / "locked.pem")
+        subprocess.run(["openssl", "ec", "-aes128", "-passout", "pass:secret", "-in", key, "-out", locked], check=True, capture_output=True)
+        return {path.stem: str(path) for path in tmp_path.glob("*.pem")}
+
+    @pytest.mark.parametrize(
+        "use", [{"ca": "text"}, {"cert": "cert", "key": "other"}, {"cert": "text", "key": "key"}, {"cert": "cert", "key": "locked"}]
+    )
+    def test_one_that_is_no_pem_or_does_not_fit_is_a_config_error(self, files, use):
+        with pytest.raises(errors.ConfigError, match="tls: "):
+            augclient.connect("127.0.0.1:1", tls=TlsConfig(**{name: files[each] for name, each in use.items()}))
+
+    def test_one_that_is_not_there_is_named(self, files):
+        with pytest.raises(errors.NotFoundError, match=r"the key file '/nowhere/key\.pem' cannot be read"):
+            augclient.connect("127.0.0.1:1", tls=TlsConfig(cert=files["cert"], key="/nowhere/key.pem"))

@@ -49,8 +49,8 @@ class Connections:
             if self._closed:
                 raise StateError(f"the connection to {address} is closed; connect() again")
             if address not in self._channels:
-                channel = open_channel(address, token=self._token, tls=self._tls, tls_name=self._seeds.tls_name(address))
                 self._context = self._context or tls_context(self._tls)
+                channel = open_channel(address, token=self._token, tls=self._tls, tls_name=self._seeds.tls_name(address))
                 self._channels[address] = channel, ServiceCalls(channel, partial(self._open_stream, address))
             return self._channels[address][1]
 
