@@ -3,9 +3,9 @@
     server --parts--> gRPC --> thread: decode, copy into a reused buffer --> at most `prefetch` batches --> take()
 
 At most `prefetch` batches are received and not yet taken, the one under way included; then the thread reads no more than keeps the call
-alive (http2.WINDOW_BYTES), gRPC's flow control fills up, and the server stops computing. The thread knows nothing of the Stream that reads it, so a forgotten Stream
-can be collected and ends its thread. A server that says nothing for `step_timeout_s` while the trainer waits counts as lost: it may
-be paused or hang, which nothing else would tell.
+alive (http2.WINDOW_BYTES), gRPC's flow control fills up, and the server stops computing. The thread knows nothing of the Stream that
+reads it, so a forgotten Stream can be collected and ends its thread. A server that says nothing for `step_timeout_s` while the trainer
+waits counts as lost: it may be paused or hang, which nothing else would tell.
 """
 
 from __future__ import annotations

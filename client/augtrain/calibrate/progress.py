@@ -37,5 +37,5 @@ class RichCalibrateProgress(RichProgressOverRuns, CalibrateProgress):
             yield
 
     def finished(self, trial: Trial) -> None:
-        score = "no such organ" if trial.score is None else f"{trial.score:.3f}"
+        score = trial.undefined or ("no such organ" if trial.score is None else f"{trial.score:.3f}")
         self._print(f"step {trial.steps}, FP / FN {trial.weights}: {score}")

@@ -7,19 +7,19 @@ nothing but the steps since the last checkpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
-from augclient.errors import NotFoundError
+from augclient.errors import DivergedError, NotFoundError
 
 from augtrain.calibrate.best_toml import write_best
 from augtrain.calibrate.candidates import MEAN, WORST, CalibrateConfig, Weights
 from augtrain.calibrate.picture import draw_calibration
 from augtrain.calibrate.progress import CalibrateProgress
 from augtrain.calibrate.tables import write_trials
-from augtrain.calibrate.trials import Trial, hold_trials
+from augtrain.calibrate.trials import Trial, hold_trials, value
 from augtrain.fit import fit
 from augtrain.fit.connection import ask_dataset
 from augtrain.fit.history import Validation
@@ -58,7 +58,8 @@ def calibrate(config: CalibrateConfig, *, progress: CalibrateProgress | None = N
 
     Raises:
         What augtrain.fit.fit() raises, before the first trial where it can be known then. NotFoundError: no organ has the name of the
-            score. StateError: the folder is another calibration's.
+            score. StateError: the folder is another calibration's. DivergedError: all candidates' trainings diverged; where some did, the
+            others go on without them.
     """
     progress = progress or CalibrateProgress()
     template = config.template
@@ -85,7 +86,9 @@ def calibrate(config: CalibrateConfig, *, progress: CalibrateProgress | None = N
             ranked += rank(done)
             if stopped:
                 break
-            survivors = [each.weights for each in rank(done)]
+            survivors = [each.weights for each in rank(done) if each.undefined is None]
+            if not survivors:
+                raise DivergedError(f"all candidates of rung {rung + 1} diverged; the first: {done[0].undefined}")
         write_trials(template.out / "calibration.csv", ranked)
         if ranked:
             draw_calibration(template.out / "calibration.png", ranked, config.score)
@@ -98,25 +101,23 @@ def calibrate(config: CalibrateConfig, *, progress: CalibrateProgress | None = N
 
 def rank(trials: Sequence[Trial]) -> list[Trial]:
     """From best to worst; of equal ones the first stays first."""
-    return sorted(trials, key=lambda each: -1.0 if each.score is None else each.score, reverse=True)
+    return sorted(trials, key=value, reverse=True)
 
 
 def _train(config: CalibrateConfig, weights: Weights, rung: int, progress: CalibrateProgress) -> Trial | None:
     """Train a candidate to the end of a rung; None where a signal stopped it."""
-    result = fit(config.run_of(weights, rung), progress=progress, pictures=False)
-    # what the last network left behind in this process would add up over the trials
-    keras.utils.clear_session()
+    trial = Trial(rung=rung, fp=weights.fp, fn=weights.fn, steps=config.steps_of(rung), score=None, mean_dice=None, dice={})
+    try:
+        result = fit(config.run_of(weights, rung), progress=progress, pictures=False)
+    except DivergedError as error:  # worse than all that did not
+        return replace(trial, undefined=str(error))
+    finally:
+        # what the last network left behind in this process would add up over the trials
+        keras.utils.clear_session()
     if not result.finished or result.best is None:
         return None
-    return Trial(
-        rung=rung,
-        fp=weights.fp,
-        fn=weights.fn,
-        steps=result.steps,
-        score=_score(config.score, result.best),
-        mean_dice=result.best.mean_dice,
-        dice=result.best.dice,
-    )
+    best = result.best
+    return replace(trial, steps=result.steps, score=_score(config.score, best), mean_dice=best.mean_dice, dice=best.dice)
 
 
 def _score(score: str, found: Validation) -> float | None:

@@ -32,6 +32,7 @@ class Trial:
         steps: batches it has been trained on, in all.
         score: what is chosen by; None: neither truth nor prediction has such an organ, which is worse than any number.
         mean_dice, dice: of the best network of the run up to here, on the validation volumes; dice by organ.
+        undefined: why there are no scores at all, in words: its training diverged. None: there are.
     """
 
     rung: int
@@ -41,10 +42,18 @@ class Trial:
     score: float | None
     mean_dice: float | None
     dice: dict[str, float | None]
+    undefined: str | None = None
 
     @property
     def weights(self) -> Weights:
         return Weights(fp=self.fp, fn=self.fn)
+
+
+def value(trial: Trial) -> float:
+    """What trials are ranked by: the score; one without an organ comes behind all numbers, one that diverged behind that."""
+    if trial.undefined is not None:
+        return -2.0
+    return -1.0 if trial.score is None else trial.score
 
 
 class TrialFile:

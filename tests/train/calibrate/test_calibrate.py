@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from augclient.errors import ConfigError, NotFoundError, StateError
+from augclient.errors import ConfigError, DivergedError, NotFoundError, StateError
 from augtrain.calibrate import CalibrateConfig, Weights, calibrate
 from augtrain.calibrate.best_toml import make_toml
 from augtrain.calibrate.picture import draw_calibration
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("tiny_network")
 
 Template = Callable[..., FitConfig]
 FIVE = tuple(Weights(fp=fp, fn=fn) for fp, fn in ((0.5, 1.5), (1.0, 1.0), (1.5, 0.5), (0.25, 1.0), (2.0, 3.0)))
+DIVERGED = DivergedError("the loss of step 1 is nan: the training diverged")
 # rung by rung; the fourth is worst at first and would be best in the end
 SCORES = {
     FIVE[0]: [0.30, 0.50, 0.71],
@@ -66,6 +67,30 @@ def test_the_better_half_goes_on_for_twice_the_steps_until_the_best_is_known(mak
     ]
     assert result.best == FIVE[0]
     assert [each.score for each in result.trials] == [0.4, 0.35, 0.3, 0.1, None, 0.6, 0.5, 0.4, 0.71, 0.7]
+
+
+def test_a_candidate_that_diverges_is_out_and_named_and_the_others_go_on(make_template: Template, runs: Any) -> None:
+    runs.ends = {0: DIVERGED, 1: DIVERGED, 5: DIVERGED}
+    config, shown = of(make_template()), io.StringIO()
+    result = calibrate(config, progress=RichCalibrateProgress(Console(file=shown, width=200)))
+    trained = [(each.steps, weights_of(each)) for each in runs.configs]
+    assert trained == [*((10, weights) for weights in FIVE), *((20, FIVE[k]) for k in (2, 3, 4)), *((40, FIVE[k]) for k in (3, 4))]
+    assert result.best == FIVE[3]
+    assert [each.undefined is not None for each in result.trials] == [False, False, False, True, True, False, False, True, False, False]
+    assert "step 10, FP / FN 0.5 / 1.5: the loss of step 1 is nan" in shown.getvalue()
+    with (config.template.out / "calibration.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["score"] for row in rows if row["undefined"]] == [""] * 3
+    assert {row["bone"] for row in rows if not row["undefined"]} == {"0.9"}
+    runs.configs.clear()
+    assert calibrate(config).best == FIVE[3]
+    assert not runs.configs  # that it diverged is a result, and would be the same again
+
+
+def test_where_all_diverge_there_is_no_best(make_template: Template, runs: Any) -> None:
+    runs.ends = dict.fromkeys(range(5), DIVERGED)
+    with pytest.raises(DivergedError, match="all candidates of rung 1 diverged; the first: the loss of step 1 is nan"):
+        calibrate(of(make_template()))
 
 
 def test_a_candidate_goes_on_in_its_own_folder_and_each_is_deterministic(make_template: Template, runs: Any) -> None:
