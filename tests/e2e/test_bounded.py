@@ -74,11 +74,11 @@ def test_a_client_that_dies_frees_its_stream(serve: Callable[..., Any], toy_data
 
 
 def test_a_client_that_pauses_is_not_taken_for_dead(serve: Callable[..., Any], toy_dataset: Path) -> None:
-    running = serve(toy_dataset, config="[listen]\nkeepalive_s = 0.2\nkeepalive_timeout_s = 0.2\n")
+    running = serve(toy_dataset, config="[listen]\nkeepalive_s = 0.2\nkeepalive_timeout_s = 1\n")
     with connect(running.address) as server:
         stream = server.stream(RECIPE, patch=(24, 40, 40), batch_size=8, steps=200, reconnect_s=0.0)
         next(stream)
-        pause_until = time.monotonic() + 1.5  # several pings long, with full buffers
+        pause_until = time.monotonic() + 3  # longer than a ping may take, with full buffers
         while time.monotonic() < pause_until:
             server.dataset()
         assert sum(1 for _ in stream) == 199
