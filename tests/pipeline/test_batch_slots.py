@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 from collections.abc import Callable
@@ -24,7 +25,8 @@ def pool_of(max_bytes: int, **how: int) -> SlotPool:
 
 
 def memory_files() -> int:
-    """Descriptors of shared memory that this process holds; what other tests left open may close meanwhile."""
+    """Descriptors of shared memory that this process holds, without the garbage of other tests."""
+    gc.collect()
     count = 0
     for path in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -118,7 +120,7 @@ def test_memory_that_cannot_be_had_is_not_counted() -> None:
         with pytest.raises(BudgetError, match="the machine has no memory for 2 slots of 64 bytes"):
             pool.open_ring(SMALL, 2, shared=shared)
     assert pool.statistics().reserved_bytes == 0
-    assert memory_files() == before
+    assert memory_files() <= before
 
 
 def test_a_slot_goes_round_and_every_state_is_counted() -> None:
