@@ -11,6 +11,8 @@ from typing import Any
 
 CONNECT_TIMEOUT_S = 5.0  # for each address of a name, and for the handshake
 
+_NUMERIC = socket.AI_NUMERICHOST  # asks nobody
+
 _UNIX = "unix:"
 _SCHEMES = ("ipv4:", "ipv6:", "dns:///", "dns:")
 
@@ -75,6 +77,8 @@ class Dial:
             path = self._address.removeprefix(_UNIX)
             return [(socket.AF_UNIX, "/" + path.lstrip("/") if path.startswith("/") else path)]
         host, port = split_host(self._address)
+        with suppress(socket.gaierror, UnicodeError):
+            return [(family, place) for family, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=_NUMERIC)]
         # in a thread of its own: a name service that does not answer cannot be interrupted
         threading.Thread(target=self._look_up, args=(host, port), name="augclient-name", daemon=True).start()
         answer = self._answers.get()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import selectors
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -39,6 +40,8 @@ _HEADER_BYTES = 9
 _SENT_FRAME_BYTES = 1 << 14  # what every peer takes
 _INITIAL_WINDOW = (1 << 16) - 1
 _NO_ERROR = 0
+_ASIDE_S = 0.05
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # neither takes a descriptor
 
 Headers = dict[str, str]
 
@@ -152,9 +155,11 @@ class Http2Stream:
     def stay_alive(self) -> None:
         """Answer the peer's pings while nothing is read, or it would count this client as dead; raises as `read_into`.
 
-        What comes of the body meanwhile is kept: WINDOW_BYTES at most, as the peer is not told to go on.
+        What comes of the body meanwhile is kept: WINDOW_BYTES at most, as the peer is not told to go on. Takes no longer than _ASIDE_S, as
+        the peer may send small frames as fast as they are read.
         """
-        while not self._ended and self._has_input():
+        until = time.monotonic() + _ASIDE_S
+        while not self._ended and time.monotonic() < until and self._has_input():
             if self._left:
                 self._kept.append(memoryview(self._read_exactly(self._left)))
                 self._left = 0
@@ -272,7 +277,7 @@ class Http2Stream:
     def _has_input(self) -> bool:
         if getattr(self._socket, "pending", int)():  # decrypted already
             return True
-        with selectors.DefaultSelector() as selector:
+        with _Selector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
             return bool(selector.select(0))
 
