@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -154,6 +155,24 @@ def test_padding_counts_against_the_window_and_is_given_back():
         end(protocol)
 
     assert received(script) == [b"x" * (frames - 5)]
+
+
+def test_a_waiting_call_reads_aside_for_a_moment_only():
+    messages = [b"x" * 20] * 100_000
+
+    def script(link: socket.socket, protocol: h2.connection.H2Connection) -> None:
+        begin(protocol)
+        link.sendall(protocol.data_to_send())
+        link.sendall(DataFrame(1, framed(messages[0])).serialize() * len(messages))
+        end(protocol)
+
+    with Peer(script) as peer:
+        stream = call(peer)
+        assert bytes(next(stream)) == messages[0]
+        began = time.monotonic()
+        stream.stay_alive()
+        assert time.monotonic() - began < 1  # all of them take several seconds
+        assert sum(1 for _ in stream) == len(messages) - 1
 
 
 def test_headers_in_several_frames_and_those_of_an_answer_to_come_are_read():

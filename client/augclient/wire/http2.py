@@ -89,6 +89,7 @@ class Http2Stream:
         self._goodbye = ""
         self._left = 0  # bytes of the body that follow in the socket before the next frame
         self._kept: deque[memoryview] = deque()  # bytes of the body that came while nobody read
+        self._kept_bytes = 0
         self._ended = False
         self._unacknowledged = 0
         self._window = self._stream_window = self._initial_window = _INITIAL_WINDOW  # for what is sent
@@ -139,6 +140,7 @@ class Http2Stream:
                 view[at : at + count] = piece[:count]
                 if count < len(piece):
                     self._kept.appendleft(piece[count:])
+                self._kept_bytes -= count
                 at += count
                 self._acknowledge(count)
             elif self._left:
@@ -161,9 +163,9 @@ class Http2Stream:
         until = time.monotonic() + _ASIDE_S
         while not self._ended and time.monotonic() < until and self._has_input():
             if self._left:
-                self._kept.append(memoryview(self._read_exactly(self._left)))
+                self._keep(self._read_exactly(self._left))
                 self._left = 0
-                if sum(map(len, self._kept)) > WINDOW_BYTES:
+                if self._kept_bytes > WINDOW_BYTES:
                     raise Http2Error(f"the server sent more than {WINDOW_BYTES} bytes before it was told to go on")
             else:
                 self._read_frame()
@@ -190,7 +192,7 @@ class Http2Stream:
     def _heed(self, frame: Frame) -> None:
         if isinstance(frame, DataFrame):
             self._check_stream(frame)
-            self._kept.append(memoryview(bytes(frame.data)))
+            self._keep(frame.data)
             self._unacknowledged += frame.flow_controlled_length - len(frame.data)
             self._ended = "END_STREAM" in frame.flags
         elif isinstance(frame, SettingsFrame):
@@ -225,6 +227,10 @@ class Http2Stream:
             self._goodbye = f"; it had said: {_text(frame.additional_data) or f'HTTP/2 error code {frame.error_code}'}"
             if frame.last_stream_id < _STREAM:
                 raise Http2Error(f"the server takes no calls{self._goodbye}")
+
+    def _keep(self, data: bytes | bytearray) -> None:
+        self._kept.append(memoryview(data))
+        self._kept_bytes += len(data)
 
     def _take_headers(self, headers: Headers) -> None:
         if headers.get(":status", "").startswith("1"):  # of an answer that is still to come
