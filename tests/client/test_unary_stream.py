@@ -227,7 +227,7 @@ def test_cancel_wakes_a_reader_that_connects_or_asks_for_a_name(monkeypatch):
                 each.setblocking(False)
                 each.connect_ex(full.getsockname())
             stream = call(f"127.0.0.1:{full.getsockname()[1]}")
-            assert cancelled_within(stream, lambda: stream._dial._socket is not None) < 5
+            assert cancelled_within(stream, lambda: stream._dial._socket is not None and not time.sleep(0.2)) < 3
         finally:
             for each in waiting:
                 each.close()

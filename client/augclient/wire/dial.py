@@ -48,6 +48,8 @@ class Dial:
                 connection = self._adopt(socket.socket(family, socket.SOCK_STREAM))
                 connection.settimeout(CONNECT_TIMEOUT_S)
                 connection.connect(place)
+                if self._cancelled:  # just before, when there was nothing to shut down
+                    raise OSError("the call was cancelled")
                 if family != getattr(socket, "AF_UNIX", None):
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return connection if self._tls is None else self._encrypt(connection, self._tls)
