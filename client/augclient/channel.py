@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 
 from augclient.errors import ConfigError, NotFoundError
+from augclient.wire.dial import split_host
 from augclient.wire.methods import client_options
 
 
@@ -90,8 +91,10 @@ def _stays_here(address: str) -> bool:
     """Whether an address can only be on this machine: a Unix socket or a loopback address, not a name that merely begins like one."""
     if address.startswith("unix:"):
         return True
-    host = address.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].removeprefix("[").removesuffix("]")
+    if "dns:" in address:  # a name service may send a token anywhere
+        return False
     try:
+        host, _ = split_host(address)
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

@@ -54,7 +54,7 @@ class Dial:
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return connection if self._tls is None else self._encrypt(connection, self._tls)
             except OSError as error:
-                self._drop()
+                self.close()
                 failure = error
                 if self._cancelled:
                     break
@@ -69,9 +69,12 @@ class Dial:
                 _shut_down(self._socket)
 
     def close(self) -> None:
-        """Close the connection. For the thread that reads."""
-        self.cancel()
-        self._drop()
+        """Close the connection. For the thread that connects and reads; any number of times."""
+        with self._lock:
+            connection, self._socket = self._socket, None
+        if connection is not None:
+            _shut_down(connection)  # a forked child may hold it too
+            connection.close()
 
     def _places(self) -> list[tuple[int, Any]]:
         """(family, address) of each place where the server may be."""
@@ -110,13 +113,6 @@ class Dial:
             if self._cancelled:
                 raise OSError("the call was cancelled")
         return connection
-
-    def _drop(self) -> None:
-        with self._lock:
-            connection, self._socket = self._socket, None
-        if connection is not None:
-            _shut_down(connection)  # a forked child may hold it too
-            connection.close()
 
 
 def split_host(address: str) -> tuple[str, int]:
