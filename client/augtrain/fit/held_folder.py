@@ -59,9 +59,10 @@ def refuse_another(theirs: object, ours: Mapping[str, Any], found: str) -> None:
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:
         key, *more = differing
+        also = f" ({','.join(more)} differ too)" if more else ""
         raise StateError(
             f"{found}: {key} was {_short(before.get(key))}, and is {_short(now[key])} now"
-            f"{f' ({chr(44).join(more)} differ too)' if more else ''}; take what it was, or another folder by --out"
+            f"{also}; take what it was, or another folder by --out"
         )
 
 
