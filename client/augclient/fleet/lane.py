@@ -180,7 +180,6 @@ class Lane:
     def _wait_for_room(self) -> bool:
         """Wait until the next share may be received; False when there is none, or the lane is stopping."""
         spec = self._merge.spec
-        alive_at = time.monotonic()
         while True:
             with self._changed:
                 if self._stopping:
@@ -194,6 +193,5 @@ class Lane:
                 if not self.late:
                     self.waiting_since = None  # nothing is due from the server now, so that its silence does not count
                 self._changed.wait(STAY_ALIVE_S)
-            if self._call is not None and time.monotonic() >= alive_at + STAY_ALIVE_S:
+            if self._call is not None:
                 self._call.stay_alive()
-                alive_at = time.monotonic()

@@ -194,7 +194,6 @@ class Receiver:
 
     def _wait_for_space(self) -> bool:
         """Wait until the next batch may be received; False when there is none or the stream is closing."""
-        alive_at = time.monotonic()
         while True:
             with self._changed:
                 if self._closing or (self._stop is not None and self._step >= self._stop):
@@ -203,9 +202,8 @@ class Receiver:
                     return True
                 self._heard_at = None  # the server is not asked for anything now, so that its silence does not count
                 self._changed.wait(STAY_ALIVE_S)
-            if self._call is not None and time.monotonic() >= alive_at + STAY_ALIVE_S:
+            if self._call is not None:
                 self._call.stay_alive()
-                alive_at = time.monotonic()
 
     def _sleep(self, delay_s: float) -> None:
         with self._changed:

@@ -7,6 +7,7 @@ connection per call. Every other call goes through grpcio.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
@@ -81,6 +82,7 @@ class UnaryStreamCall:
         self._stream: Http2Stream | None = None
         self._buffer = np.empty(0, np.uint8)
         self._cancelled = self._closed = False
+        self._read_at = 0.0  # on time.monotonic, a message or what came aside
 
     def __iter__(self) -> Iterator[memoryview]:
         return self
@@ -95,6 +97,7 @@ class UnaryStreamCall:
             raise StopIteration
         try:
             message = self._read()
+            self._read_at = time.monotonic()
         except Http2Error as error:
             self.close()
             raise self._lost(error) from error
@@ -117,11 +120,12 @@ class UnaryStreamCall:
         self._dial.close()
 
     def stay_alive(self) -> None:
-        """To be called every STAY_ALIVE_S while no message is asked for; raises CallError as next() does."""
-        if self._stream is None or self._closed:
+        """To be called every STAY_ALIVE_S, or more often, while no message is asked for; raises CallError as next() does."""
+        if self._stream is None or self._closed or time.monotonic() < self._read_at + STAY_ALIVE_S:
             return
         try:
             self._stream.stay_alive()
+            self._read_at = time.monotonic()
         except Http2Error as error:
             self.close()
             raise self._lost(error) from error
