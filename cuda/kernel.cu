@@ -1,4 +1,4 @@
-// The CUDA kernel: one launch per batch. augserver/kernel/fatbin.py compiles it, with -fmad=false.
+// The CUDA kernel: one launch per batch. augserver/kernel/cuda/fatbin.py compiles it, with -fmad=false.
 //
 // Grid: x covers the blocks of four voxels of one sample, y the samples; `params` is an array of gridDim.y structs in device memory
 // whose addresses are device addresses. Volumes of one launch share their type; patches share their shape.

@@ -12,7 +12,7 @@ import click
 @click.option("--nvcc", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The compiler; default: CUDA_HOME, then PATH.")
 def build_kernels(out: Path | None, nvcc: Path | None) -> None:
     """Compile the CUDA kernels for all architectures into one file; needs the CUDA toolkit, 12.8 or newer, and no card."""
-    from augserver.kernel import fatbin
+    from augserver.kernel.cuda import fatbin
 
     target = out or fatbin.FATBIN
     fatbin.build(target, nvcc=nvcc)

@@ -15,7 +15,8 @@ from typing import Any
 from augserver.cli.finding import Finding, bad, good
 from augserver.config import CudaConfig
 from augserver.errors import AugError, NotFoundError
-from augserver.kernel import cuda_driver, fatbin
+from augserver.kernel.cuda import driver as cuda_driver
+from augserver.kernel.cuda import fatbin
 
 OLDEST = (7, 5)  # the oldest architecture that CUDA 13 compiles for
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*

@@ -154,7 +154,7 @@ def _serve_devices(dataset: Path, devices: str, backend: str | None, config: Ser
 
 def _may_use_cuda() -> bool:
     """Whether opening the CUDA backend could get as far as a device; asks no device, which would take some of its memory."""
-    from augserver.kernel import cuda_driver
+    from augserver.kernel.cuda import driver as cuda_driver
 
     if importlib.util.find_spec("pycuda") is None:
         return False
@@ -244,7 +244,7 @@ def _open_page(server: Server, dataset: Dataset, backend: Backend, config: Serve
 
 def _end_lost(error: UnavailableError, losses: list[int]) -> None:
     """End this process as a stop signal would, with the code that tells a supervisor to start it again. From any thread."""
-    from augserver.kernel.cuda_backend import EXIT_DEVICE_LOST  # only a GPU is lost, so this module is loaded
+    from augserver.kernel.cuda.backend import EXIT_DEVICE_LOST  # only a GPU is lost, so this module is loaded
 
     say(f"augserver: {error}")
     losses.append(EXIT_DEVICE_LOST)

@@ -122,7 +122,7 @@ def open_backend(
         raise BackendError(f"backend {name!r} does not exist; allowed: 'auto', 'cpu', 'cuda'")
     if name != "cpu":
         try:
-            from augserver.kernel.cuda_backend import CudaBackend
+            from augserver.kernel.cuda.backend import CudaBackend
 
             return CudaBackend(cuda, on_lost=on_lost)
         except BackendError as error:

@@ -11,7 +11,8 @@ import augserver.kernel
 from augserver.cli import main
 from augserver.cli.host_findings import optional_findings
 from augserver.errors import BackendError
-from augserver.kernel import cuda_driver, fatbin
+from augserver.kernel.cuda import driver as cuda_driver
+from augserver.kernel.cuda import fatbin
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

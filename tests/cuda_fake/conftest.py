@@ -46,7 +46,7 @@ def fake_driver() -> dict[str, str]:
     fatbin = BUILD / "cuda_fake" / "kernel.fatbin"
     sources = [*(REPOSITORY / "cuda").glob("*.h"), *(REPOSITORY / "cuda").glob("*.cu"), REPOSITORY / "cuda" / "nvcc.options"]
     if not fatbin.exists() or any(source.stat().st_mtime > fatbin.stat().st_mtime for source in sources):
-        from augserver.kernel.fatbin import build
+        from augserver.kernel.cuda.fatbin import build
 
         build(fatbin)
     return {

@@ -36,11 +36,12 @@ import workload  # noqa: E402  (of tests/benchmarks)
 
 from augserver.augment.sample import SampleParams  # noqa: E402
 from augserver.config import CudaConfig  # noqa: E402
-from augserver.kernel import fatbin, open_backend  # noqa: E402
+from augserver.kernel import open_backend  # noqa: E402
 from augserver.kernel.batch import pack_batch  # noqa: E402
-from augserver.kernel.cuda_device import Device  # noqa: E402
-from augserver.kernel.cuda_pinned import PinnedArrays  # noqa: E402
-from augserver.kernel.cuda_sizes import resolve_sizes  # noqa: E402
+from augserver.kernel.cuda import fatbin  # noqa: E402
+from augserver.kernel.cuda.device import Device  # noqa: E402
+from augserver.kernel.cuda.pinned import PinnedArrays  # noqa: E402
+from augserver.kernel.cuda.sizes import resolve_sizes  # noqa: E402
 from augserver.volume import Volume, VolumeInfo  # noqa: E402
 
 BATCH = 4

@@ -83,7 +83,7 @@ import sys
 from pathlib import Path
 
 from augserver.errors import NotFoundError
-from augserver.kernel import fatbin
+from augserver.kernel.cuda import fatbin
 
 out = Path(sys.argv[1])
 try:

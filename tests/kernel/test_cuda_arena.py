@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from augserver.kernel.cuda_arena import ALIGN, Arena, aligned
+from augserver.kernel.cuda.arena import ALIGN, Arena, aligned
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9 * ALIGN), st.integers(0, 99)), max_size=60))

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from augserver.cli.build_kernels import build_kernels
 from augserver.errors import BackendError
-from augserver.kernel import fatbin
+from augserver.kernel.cuda import fatbin
 
 
 def test_a_compiler_that_fails_leaves_the_old_kernels(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from augserver.errors import NotFoundError
-from augserver.kernel import fatbin
+from augserver.kernel.cuda import fatbin
 
 ARCHITECTURES = {"sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}
 

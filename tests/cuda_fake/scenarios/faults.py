@@ -28,7 +28,7 @@ from world import (
 
 from augserver.errors import AugError, BackendError, BudgetError, UnavailableError
 from augserver.kernel import AugmentQueue
-from augserver.kernel.cuda_backend import EXIT_DEVICE_LOST
+from augserver.kernel.cuda.backend import EXIT_DEVICE_LOST
 
 # What only gives back: when such a call does nothing, something is left, and nothing is to be done about it.
 CLEANING = {"cuMemFree", "cuMemFreeHost", "cuMemHostUnregister", "cuStreamDestroy", "cuEventDestroy", "cuModuleUnload", "cuArrayDestroy",

@@ -24,15 +24,15 @@ from numpy.typing import DTypeLike, NDArray
 
 from augserver.config import CudaConfig
 from augserver.errors import AugError, BackendError, BudgetError, UnavailableError
-from augserver.kernel import cuda_driver
 from augserver.kernel.batch import PackedBatch
-from augserver.kernel.cuda_arena import aligned
-from augserver.kernel.cuda_device import MAX_SAMPLES, Device, Slot
-from augserver.kernel.cuda_driver import Failure
-from augserver.kernel.cuda_pinned import PinnedArrays
-from augserver.kernel.cuda_residency import ResidencyStatistics
-from augserver.kernel.cuda_sizes import DeviceSizes, resolve_sizes
-from augserver.kernel.cuda_ticket import Errand, Ticket
+from augserver.kernel.cuda import driver as cuda_driver
+from augserver.kernel.cuda.arena import aligned
+from augserver.kernel.cuda.device import MAX_SAMPLES, Device, Slot
+from augserver.kernel.cuda.driver import Failure
+from augserver.kernel.cuda.pinned import PinnedArrays
+from augserver.kernel.cuda.residency import ResidencyStatistics
+from augserver.kernel.cuda.sizes import DeviceSizes, resolve_sizes
+from augserver.kernel.cuda.ticket import Errand, Ticket
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from augserver.errors import BackendError, NotFoundError
 
 FATBIN = Path(__file__).with_name("kernel.fatbin")
 # Beside the module in an installed package, in cuda/ of a source tree.
-_SOURCE_FOLDERS = (Path(__file__).with_name("cuda_source"), Path(__file__).resolve().parents[2] / "cuda")
+_SOURCE_FOLDERS = (Path(__file__).with_name("cuda_source"), Path(__file__).resolve().parents[3] / "cuda")
 OPTIONS_FILE = "nvcc.options"  # flags and architectures; CMake reads the same file
 
 

@@ -17,13 +17,13 @@ import pycuda.driver as cuda
 
 from augserver.errors import BackendError, BudgetError
 from augserver.kernel.batch import PackedBatch
-from augserver.kernel.cuda_arena import aligned
-from augserver.kernel.cuda_memory import DeviceMemory
-from augserver.kernel.cuda_pinned import PinnedArrays
-from augserver.kernel.cuda_residency import Resident
-from augserver.kernel.cuda_sizes import DeviceSizes
-from augserver.kernel.cuda_staging import EVENT_FLAGS
-from augserver.kernel.cuda_ticket import Ticket
+from augserver.kernel.cuda.arena import aligned
+from augserver.kernel.cuda.memory import DeviceMemory
+from augserver.kernel.cuda.pinned import PinnedArrays
+from augserver.kernel.cuda.residency import Resident
+from augserver.kernel.cuda.sizes import DeviceSizes
+from augserver.kernel.cuda.staging import EVENT_FLAGS
+from augserver.kernel.cuda.ticket import Ticket
 from augserver.kernel.params import INPUT_TYPES, PARAMS_DTYPE
 
 THREADS = 256  # of a block: the most that kernel.cu's launch bounds allow; its comment says what bounds the occupancy

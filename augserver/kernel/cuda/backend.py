@@ -20,9 +20,9 @@ from numpy.typing import DTypeLike, NDArray
 from augserver.augment.sample import SampleParams
 from augserver.config import CudaConfig
 from augserver.errors import BackendError, RequestError, UnavailableError
-from augserver.kernel import fatbin
 from augserver.kernel.backend import DeviceStatistics
 from augserver.kernel.batch import SAMPLERS, PackedBatch, pack_batch
+from augserver.kernel.cuda import fatbin
 from augserver.volume import Volume
 
 try:
@@ -34,8 +34,8 @@ except ImportError as cause:
         ) from cause
     raise BackendError(f"backend 'cuda': pycuda cannot be loaded ({cause}); run `pip install augserver[cuda]`") from cause
 
-from augserver.kernel.cuda_fifo import CudaFifo, FifoStatistics  # needs pycuda
-from augserver.kernel.cuda_pinned import PinnedArrays
+from augserver.kernel.cuda.fifo import CudaFifo, FifoStatistics  # needs pycuda
+from augserver.kernel.cuda.pinned import PinnedArrays
 
 EXIT_DEVICE_LOST = 75  # sysexits.h EX_TEMPFAIL: start the process again
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from augserver.kernel import cuda_driver
+from augserver.kernel.cuda import driver as cuda_driver
 
 
 class PinnedPages:

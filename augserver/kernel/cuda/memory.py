@@ -14,12 +14,12 @@ import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
-from augserver.kernel import cuda_driver
-from augserver.kernel.cuda_arena import Arena, aligned
-from augserver.kernel.cuda_pinned import PinnedArrays
-from augserver.kernel.cuda_residency import Residency
-from augserver.kernel.cuda_sizes import DeviceSizes
-from augserver.kernel.cuda_staging import Staging
+from augserver.kernel.cuda import driver as cuda_driver
+from augserver.kernel.cuda.arena import Arena, aligned
+from augserver.kernel.cuda.pinned import PinnedArrays
+from augserver.kernel.cuda.residency import Residency
+from augserver.kernel.cuda.sizes import DeviceSizes
+from augserver.kernel.cuda.staging import Staging
 from augserver.volume import Volume
 
 HANDLE_BYTES = 8
