@@ -13,9 +13,9 @@ from PIL import Image
 
 from augserver.errors import VolumeError
 from augserver.geometry import Affine, to_canonical
-from augserver.ingest.dicom import stack_of
-from augserver.ingest.dicom_header import DicomSlice
-from augserver.ingest.formats import files_of, read_file
+from augserver.ingest.readers.dicom import stack_of
+from augserver.ingest.readers.dicom_header import DicomSlice
+from augserver.ingest.readers.formats import files_of, read_file
 from augserver.ingest.scan import canonical_scan, one_channel
 
 _SHOWN = 8

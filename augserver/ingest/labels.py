@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from augserver.errors import ConfigError, VolumeError
-from augserver.ingest.formats import READERS, split_suffix
+from augserver.ingest.readers.formats import READERS, split_suffix
 from augserver.ingest.sources import Source
 
 _ID = "{id}"

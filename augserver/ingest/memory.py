@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from augserver.errors import VolumeError
-from augserver.ingest.formats import split_suffix
-from augserver.ingest.nifti import UNPACKING_ERRORS, voxel_count
+from augserver.ingest.readers.formats import split_suffix
+from augserver.ingest.readers.nifti import UNPACKING_ERRORS, voxel_count
 from augserver.ingest.sources import Source
 
 _BYTES_PER_VOXEL = 12  # as stored, as float32 with its slope, as written, and the label; tests/benchmarks/bench_ingest.py measures

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Sequence
 
 from augserver.errors import VolumeError
-from augserver.ingest.formats import split_suffix
 from augserver.ingest.names import volume_ids
+from augserver.ingest.readers.formats import split_suffix
 from augserver.ingest.sources import Source
 
 _HASH_LENGTH = 12

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from augserver.errors import NotFoundError, VolumeError
-from augserver.ingest.dicom import read_series
-from augserver.ingest.dicom_header import DicomSlice, is_dicom, names_patient, sort_series
-from augserver.ingest.formats import files_of, read_file, split_suffix
 from augserver.ingest.label_source import LabelSource
+from augserver.ingest.readers.dicom import read_series
+from augserver.ingest.readers.dicom_header import DicomSlice, is_dicom, names_patient, sort_series
+from augserver.ingest.readers.formats import files_of, read_file, split_suffix
 from augserver.ingest.scan import Scan
 
 _VOXEL_FILES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")  # found through their headers

@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 
 from augserver.cli import main
 from augserver.errors import VolumeError
-from augserver.ingest.dicom_pixels import read_pixels
+from augserver.ingest.readers.dicom_pixels import read_pixels
 
 PATIENT = {
     "PatientID": "MRN4711",

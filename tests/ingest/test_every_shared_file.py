@@ -13,7 +13,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from augserver.errors import VolumeError
-from augserver.ingest.formats import read_file
+from augserver.ingest.readers.formats import read_file
 from augserver.volume import Volume
 
 TAKEN = ""

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from augserver.errors import VolumeError
-from augserver.ingest.dicom import read_series
-from augserver.ingest.dicom_header import sort_series
-from augserver.ingest.formats import read_file
 from augserver.ingest.intake import canonical_scan
+from augserver.ingest.readers.dicom import read_series
+from augserver.ingest.readers.dicom_header import sort_series
+from augserver.ingest.readers.formats import read_file
 from augserver.ingest.scan import Scan
 
 FORMATS = ("nii", "nii.gz", "nrrd", "nrrd.raw", "mha", "mha.raw")

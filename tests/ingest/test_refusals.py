@@ -17,7 +17,7 @@ import pytest
 import SimpleITK as sitk
 
 from augserver.errors import VolumeError
-from augserver.ingest.formats import read_file
+from augserver.ingest.readers.formats import read_file
 from augserver.ingest.sources import find_sources
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from augserver.errors import ConfigError
-from augserver.ingest.formats import READERS
 from augserver.ingest.label_source import LabelFile
+from augserver.ingest.readers.formats import READERS
 from augserver.ingest.sources import Source
 
 

@@ -10,9 +10,9 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from augserver.ingest.dicom_header import is_dicom
 from augserver.ingest.label_source import LabelPictures
 from augserver.ingest.layouts.arrangement import Arrangement, require_scans
+from augserver.ingest.readers.dicom_header import is_dicom
 from augserver.ingest.sources import Source, series_sources
 
 _SLICES, _PICTURES = "DICOM_anon", "Ground"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from augserver.errors import ConfigError
-from augserver.ingest.formats import split_suffix
 from augserver.ingest.layouts.arrangement import Arrangement, require_scans, with_label_file
+from augserver.ingest.readers.formats import split_suffix
 from augserver.ingest.sources import Source, file_source
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from augserver.errors import ConfigError
-from augserver.ingest.formats import split_suffix
 from augserver.ingest.label_source import LabelMasks
 from augserver.ingest.layouts.arrangement import Arrangement, require_scans
+from augserver.ingest.readers.formats import split_suffix
 from augserver.ingest.sources import file_source
 
 _SCANS = ("ct", "mri")

@@ -31,8 +31,8 @@ from pydicom.uid import (
 from pydicom.uid import JPEG2000 as JPEG2000Any
 
 from augserver.errors import VolumeError
-from augserver.ingest.dicom_header import hostile_dicom
-from augserver.ingest.jpeg_process import read_in_process
+from augserver.ingest.readers.dicom_header import hostile_dicom
+from augserver.ingest.readers.jpeg_process import read_in_process
 
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000Any, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 _DECODERS = (

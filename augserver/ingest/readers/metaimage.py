@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from augserver.errors import VolumeError
-from augserver.ingest.payload import Payload, data_beside, packed_payload, raw_payload
+from augserver.ingest.readers.payload import Payload, data_beside, packed_payload, raw_payload
 from augserver.ingest.scan import check_grid
 
 _MAX_HEADER_BYTES = 1 << 16

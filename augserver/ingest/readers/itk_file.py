@@ -10,11 +10,11 @@ import numpy as np
 
 from augserver.errors import VolumeError
 from augserver.geometry import affine_from_itk
-from augserver.ingest.metaimage import check_metaimage
-from augserver.ingest.nrrd import check_nrrd
-from augserver.ingest.payload import Payload
+from augserver.ingest.readers.metaimage import check_metaimage
+from augserver.ingest.readers.nrrd import check_nrrd
+from augserver.ingest.readers.payload import Payload
+from augserver.ingest.readers.simple_itk import sitk
 from augserver.ingest.scan import Scan, geometry_of
-from augserver.ingest.simple_itk import sitk
 
 
 def read_metaimage(path: Path) -> Scan:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
-from augserver.ingest.simple_itk import sitk
+from augserver.ingest.readers.simple_itk import sitk
 
 _TIMEOUT_S = 60.0
 _pools: list[ProcessPoolExecutor] = []  # none or one

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
 from augserver.geometry import Affine, affine_from_itk
-from augserver.ingest.dicom_header import DicomSlice
-from augserver.ingest.dicom_pixels import read_pixels
+from augserver.ingest.readers.dicom_header import DicomSlice
+from augserver.ingest.readers.dicom_pixels import read_pixels
 from augserver.ingest.scan import Scan, geometry_of
 
 _MIN_SLICES = 3  # of two, nobody can tell the slice distance from a gap

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from augserver.ingest.itk_file import read_metaimage, read_nrrd
-from augserver.ingest.nifti import image_of_pair, read_nifti
+from augserver.ingest.readers.itk_file import read_metaimage, read_nrrd
+from augserver.ingest.readers.nifti import image_of_pair, read_nifti
 from augserver.ingest.scan import Scan
 
 READERS: dict[str, Callable[[Path], Scan]] = {
