@@ -179,7 +179,7 @@ def _measure(workload: Workload, backend_name: str, *, quiet: bool) -> tuple[str
     from rich.progress import Progress
 
     from augserver.cli import bench_stages
-    from augserver.cli.child_server import child_server
+    from augserver.cli.processes.child_server import child_server
     from augserver.kernel import open_backend
 
     with Progress(console=Console(stderr=True), disable=quiet, transient=True) as progress:

@@ -46,8 +46,8 @@ def demo(out: Path, no_train: bool, steps: int) -> int:
     """
     from rich.console import Console
 
-    from augserver.cli.child_server import child_server
     from augserver.cli.first_training import check_tensorflow
+    from augserver.cli.processes.child_server import child_server
 
     if not no_train:
         check_tensorflow()

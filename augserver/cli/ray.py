@@ -36,7 +36,7 @@ def ray(
     Once all are ready, one line on stdout lists their addresses for `augclient.connect([...])`; it comes again when a server returned
     elsewhere. Ctrl-C or SIGTERM finishes the batches in flight and stops; a second one stops at once.
     """
-    from augserver.cli.stop_signals import StopSignals
+    from augserver.cli.processes.stop_signals import StopSignals
     from augserver.config import ServerConfig, load_config
     from augserver.service.ray_fleet import FleetSpec, RayFleet
 

@@ -19,7 +19,7 @@ import click
 from augserver.cli.notices import say
 
 if TYPE_CHECKING:
-    from augserver.cli.stop_signals import StopSignals
+    from augserver.cli.processes.stop_signals import StopSignals
     from augserver.config import ServerConfig
     from augserver.errors import UnavailableError
     from augserver.kernel import Backend
@@ -76,11 +76,11 @@ def serve(
     """
     traced = False
     if tls_cert or config_path:  # which may ask for TLS
-        from augserver.cli.grpc_log import ask_for_handshakes
+        from augserver.cli.processes.grpc_log import ask_for_handshakes
 
         traced = ask_for_handshakes()
     from augserver.cli.logs import set_up_logs
-    from augserver.cli.stop_signals import StopSignals
+    from augserver.cli.processes.stop_signals import StopSignals
     from augserver.config import ServerConfig, load_config
 
     config = load_config(config_path) if config_path else ServerConfig()
@@ -111,13 +111,13 @@ def serve(
         return _supervise(_arguments(dataset, config, given), config)
     with ExitStack() as stack:
         if traced:
-            from augserver.cli.grpc_log import refusals_logged
+            from augserver.cli.processes.grpc_log import refusals_logged
             from augserver.service.access import Refusals
 
             stack.enter_context(refusals_logged(Refusals()))
         signals = stack.enter_context(StopSignals())
         if supervisor is not None:
-            from augserver.cli.supervisor import end_with_supervisor
+            from augserver.cli.processes.supervisor import end_with_supervisor
 
             end_with_supervisor(supervisor)
         return _run(dataset, config, signals)
@@ -143,7 +143,7 @@ def _arguments(dataset: Path, config: ServerConfig, options: Mapping[str, Any]) 
 
 
 def _serve_devices(dataset: Path, devices: str, backend: str | None, config: ServerConfig, options: Mapping[str, Any]) -> int:
-    from augserver.cli.device_workers import parse_devices, supervise_devices
+    from augserver.cli.processes.device_workers import parse_devices, supervise_devices
     from augserver.errors import ConfigError
 
     workers = parse_devices(devices, threads=config.kernel.threads)
@@ -167,8 +167,8 @@ def _may_use_cuda() -> bool:
 
 def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
     """Run the server in a worker process, started again when it loses its GPU; a CPU is not lost, so that it needs none of this."""
-    from augserver.cli.stop_signals import StopSignals
-    from augserver.cli.supervisor import HeldPort, Supervisor, WorkerSpec
+    from augserver.cli.processes.stop_signals import StopSignals
+    from augserver.cli.processes.supervisor import HeldPort, Supervisor, WorkerSpec
     from augserver.service.address import parse_address, require_closed
 
     address = parse_address(config.listen.address)

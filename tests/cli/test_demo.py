@@ -18,8 +18,8 @@ from PIL import Image
 from rich.console import Console
 
 from augserver.cli import first_training
-from augserver.cli.child_server import child_server
 from augserver.cli.demo import _train, demo
+from augserver.cli.processes.child_server import child_server
 from augserver.errors import AugError, ConfigError, UnavailableError
 from augserver.store import Dataset
 

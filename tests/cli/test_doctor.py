@@ -9,7 +9,7 @@ import pytest
 
 import augserver.kernel
 from augserver.cli import main
-from augserver.cli.host_findings import optional_findings
+from augserver.cli.doctor.host_findings import optional_findings
 from augserver.errors import BackendError
 from augserver.kernel.cuda import driver as cuda_driver
 from augserver.kernel.cuda import fatbin

@@ -108,7 +108,7 @@ def test_the_settings_may_stand_in_the_config_file(serve: Callable[..., tuple[st
 
 def test_what_asks_for_the_trace_leaves_no_variable_for_children() -> None:
     code = (
-        "import os; from augserver.cli.grpc_log import ask_for_handshakes as ask; before = dict(os.environ)\n"
+        "import os; from augserver.cli.processes.grpc_log import ask_for_handshakes as ask; before = dict(os.environ)\n"
         "print(ask(), dict(os.environ) == before, ask())"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GRPC_")}

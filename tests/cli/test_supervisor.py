@@ -18,8 +18,8 @@ import grpc
 import psutil
 import pytest
 
-from augserver.cli.stop_signals import StopSignals
-from augserver.cli.supervisor import EXIT_DEVICE_LOST, HeldPort, RestartPolicy, Supervisor, WorkerSpec
+from augserver.cli.processes.stop_signals import StopSignals
+from augserver.cli.processes.supervisor import EXIT_DEVICE_LOST, HeldPort, RestartPolicy, Supervisor, WorkerSpec
 from augserver.errors import StateError, UnavailableError
 from augserver.service.address import Address, require_free
 
@@ -125,7 +125,7 @@ def test_the_other_workers_go_on_while_one_is_restarted(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_heeds_no_sigterm_is_killed_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("augserver.cli.supervisor._KILL_AFTER_S", 0.0)
+    monkeypatch.setattr("augserver.cli.processes.supervisor._KILL_AFTER_S", 0.0)
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('serving', flush=True); signal.pause(); signal.pause()"
     said: list[str] = []
     with StopSignals() as signals:
@@ -155,7 +155,7 @@ def test_a_held_port_belongs_to_the_worker_and_to_nobody_else() -> None:
 
 def test_the_death_of_the_supervisor_ends_its_worker() -> None:
     worker = (
-        "import os, signal, sys\nfrom augserver.cli.supervisor import end_with_supervisor\n"
+        "import os, signal, sys\nfrom augserver.cli.processes.supervisor import end_with_supervisor\n"
         "end_with_supervisor(int(sys.argv[1]))\nprint(os.getpid(), flush=True)\nsignal.pause()"
     )
     boss = (

@@ -16,7 +16,7 @@ import pytest
 from augclient import Recipe, connect
 from augclient.wire.rendezvous import order
 
-from augserver.cli.device_workers import parse_devices
+from augserver.cli.processes.device_workers import parse_devices
 from augserver.errors import ConfigError, RequestError, UnavailableError
 
 RECIPE = Recipe(crop={"mode": "uniform"}, affine={"rotate_deg": 10}, noise={"std": [1, 5]})

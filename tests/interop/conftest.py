@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from augclient import Recipe, connect
 
-from augserver.cli.child_server import child_server
+from augserver.cli.processes.child_server import child_server
 from augserver.geometry import affine_of
 from augserver.store import DatasetWriter
 

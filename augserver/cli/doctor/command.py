@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from augserver.cli.finding import Finding
+    from augserver.cli.doctor.finding import Finding
 
 
 @click.command()
@@ -20,8 +20,8 @@ def doctor(as_json: bool) -> int:
 
     The exit code is 0 if a server works on the CPU, else 1.
     """
-    from augserver.cli.cuda_findings import cuda_findings
-    from augserver.cli.host_findings import optional_findings, required_findings
+    from augserver.cli.doctor.cuda_findings import cuda_findings
+    from augserver.cli.doctor.host_findings import optional_findings, required_findings
     from augserver.config import ListenConfig
 
     required, cuda = list(required_findings()), list(cuda_findings())

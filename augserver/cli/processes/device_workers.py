@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import click
 
 from augserver.cli.notices import say
-from augserver.cli.stop_signals import StopSignals
-from augserver.cli.supervisor import HeldPort, Supervisor, WorkerSpec
+from augserver.cli.processes.stop_signals import StopSignals
+from augserver.cli.processes.supervisor import HeldPort, Supervisor, WorkerSpec
 from augserver.config import ServerConfig
 from augserver.errors import ConfigError
 from augserver.pipeline.host_memory import read_available_bytes

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
-from augserver.cli.finding import Finding, bad, good
+from augserver.cli.doctor.finding import Finding, bad, good
 from augserver.config import CudaConfig
 from augserver.errors import AugError, NotFoundError
 from augserver.kernel.cuda import driver as cuda_driver

@@ -35,7 +35,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from augserver.cli.stop_signals import StopSignals
+from augserver.cli.processes.stop_signals import StopSignals
 from augserver.errors import StateError, UnavailableError
 from augserver.service.address import Address
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from augserver.cli.finding import Finding, bad, good
+from augserver.cli.doctor.finding import Finding, bad, good
 from augserver.errors import AugError
 from augserver.service.address import parse_address
 
