@@ -10,9 +10,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 demo: $(VENV)/demo.stamp
 	$(BIN)/augserver demo
 
-# two files of tests at a time: many of them wait, for servers and frameworks to start, and CI has two cores
+# Two files of tests at a time: many of them wait for servers and frameworks to start, and CI has two cores. PYTEST= adds options.
 test: $(VENV)/test.stamp
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

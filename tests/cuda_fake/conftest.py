@@ -36,7 +36,7 @@ def fake_driver() -> dict[str, str]:
     if builder.cuda_headers() is None:  # type: ignore[attr-defined]
         pytest.skip("there is no cuda.h to build the fake driver and pycuda with; CUDA_HOME names a CUDA toolkit")
     for tool in ("g++", "nvcc"):
-        if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin") is None:
+        if shutil.which(tool, path=f"{os.environ.get('CUDA_HOME', '/usr/local/cuda')}/bin:{os.environ.get('PATH', '')}") is None:
             pytest.skip(f"there is no {tool} to build the fake driver, pycuda or the kernels with")
     driver, kernels = builder.build(BUILD / "cuda_fake", REPOSITORY / "cuda")  # type: ignore[attr-defined]
     if not (PYCUDA / "site").is_dir():
