@@ -93,13 +93,16 @@ def ingest(
     options = _Options(spacing_mm, modality, fourth_axis, min_label_cover, ids, jobs, memory_gb)
     rule = None if labels is None else LabelRule.parse(labels, sources)
     classes = {} if classes_path is None else read_classes(classes_path)
+    asked_layout = layout
     layout, found = _find(sources, layout, rule, modality, classes)
+    names = classes or found.classes or (found.collection_classes if layout == asked_layout else {})
+    unnamed = f"looks like {layout}: pass --layout {layout} for its class names" if found.collection_classes and not names else ""
     config = _config(options, rule, found)
     if not found.scans:
         where = ", ".join(map(str, sources))
         click.echo(f"augserver: no scan in {where}{skipped_text(found.skipped)}; NIfTI, NRRD, MetaImage and DICOM are read", err=True)
         return _NOTHING_USABLE
-    with DatasetWriter(out, modality=modality, classes=classes or found.classes, preprocessing=config.preprocessing) as writer:
+    with DatasetWriter(out, modality=modality, classes=names, preprocessing=config.preprocessing) as writer:
         outcomes, stopped = ingest_with_progress(found.scans, writer, config)
         if stopped:
             kept = sum(outcome.info is not None for outcome in outcomes)
@@ -112,9 +115,12 @@ def ingest(
     labelled = label_dataset(out, wanted, pictures) if usable and wanted else None
     if as_json:
         report = json_report(out, layout, fingerprint if labelled is None else labelled.fingerprint, outcomes, found.skipped)
+        report["unnamed_classes"] = unnamed
         click.echo(json.dumps(report if labelled is None else report | {"organs": json_organs(labelled)}, indent=1))
     else:
         print_report(out, layout, fingerprint, outcomes, found.skipped)
+        if unnamed:
+            click.echo(unnamed)
         if labelled is not None:
             print_organs(out, labelled)
     if not usable:

@@ -74,7 +74,8 @@ def test_numbered_volumes(
     save(tmp_path / "src/batch0/volume-7.nii.gz", 7)
     report, dataset = ingest_layout(tmp_path / "src", *(("--layout", layout) if options else ()))
     assert report["layout"] == layout
-    assert dataset.classes == classes
+    assert dataset.classes == (classes if options else {0: "background", 1: "class_1", 2: "class_2"})
+    assert report["unnamed_classes"] == ("" if options else f"looks like {layout}: pass --layout {layout} for its class names")
     assert dataset.volumes == ("volume-0", "volume-1", "volume-10")
     for name, (image, ids) in expected.items():
         assert_holds(dataset, name, image, ids)
@@ -210,6 +211,23 @@ def test_chaos_pictures_that_do_not_fit_are_refused(tmp_path: Path, write_series
     assert "3 label pictures for 4 slices" in reasons[0]
     assert "is (12, 8) pixels (x, y), its slice (12, 9)" in reasons[1]
     assert "grey values that are no class; allowed: [0, 1, 255]" in reasons[2]
+
+
+def test_names_of_files_alone_name_no_class(tmp_path: Path, save: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "own/volume-1.nii.gz", 0)
+    save(tmp_path / "own/labels-1.nii.gz", 1, classes=7)
+    (tmp_path / "names.csv").write_text("1,femur\n2,tibia\n")
+    for options, first, told in (
+        ([], "class_1", True),
+        (["--layout", "ct-org"], "liver", False),
+        (["--classes", str(tmp_path / "names.csv")], "femur", False),
+    ):
+        out = tmp_path / f"{first}.zarr"
+        with pytest.raises(SystemExit) as stop:
+            main(["ingest", str(tmp_path / "own"), "--out", str(out), *options])
+        assert stop.value.code == 0
+        assert Dataset.open(out).classes[1] == first
+        assert ("looks like ct-org: pass --layout ct-org for its class names" in capsys.readouterr().out) == told
 
 
 def test_a_folder_of_no_known_layout_stays_plain(tmp_path: Path, save: Any, ingest_layout: Any) -> None:

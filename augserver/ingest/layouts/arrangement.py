@@ -18,13 +18,16 @@ class Arrangement:
 
     Attributes:
         scans: each with its label, or with the problem that it has none.
-        classes: label id -> name, where the layout says; a file given by --classes goes before.
+        classes: label id -> name, where the data itself says (dataset.json, names of masks); a file given by --classes goes before.
+        collection_classes: label id -> name, if the data is the collection that the layout is called after. Names of files are no proof
+            of that, so these count only where the user named the layout.
         fourth_axis: "channels" if the layout says that a fourth axis means channels.
         skipped: number of files by kind that are no scans.
     """
 
     scans: tuple[Source, ...]
     classes: Mapping[int, str] = field(default_factory=dict)
+    collection_classes: Mapping[int, str] = field(default_factory=dict)
     fourth_axis: str = "refuse"
     skipped: Mapping[str, int] = field(default_factory=dict)
 

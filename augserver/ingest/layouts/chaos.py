@@ -47,4 +47,4 @@ def arrange_chaos(root: Path, modality: str) -> Arrangement:
                 scans.append(replace(source, stem=name[-1], name=name, label=label, problem=problem))
     classes = CT_CLASSES if modality == "ct" else MR_CLASSES
     scans_found = require_scans(tuple(scans), "chaos", f"folders {_SLICES} with {modality.upper()} slices beside {_PICTURES}")
-    return Arrangement(scans=scans_found, classes=classes, skipped=skipped)
+    return Arrangement(scans=scans_found, collection_classes=classes, skipped=skipped)

@@ -46,4 +46,4 @@ def _arrange(root: Path, label: str, classes: dict[int, str], layout: str) -> Ar
         elif not source.stem.startswith(f"{label}-"):
             others += 1
     skipped = found.skipped | ({"other scans": others} if others else {})
-    return Arrangement(scans=require_scans(tuple(scans), layout, "files volume-N"), classes=classes, skipped=skipped)
+    return Arrangement(scans=require_scans(tuple(scans), layout, "files volume-N"), collection_classes=classes, skipped=skipped)
