@@ -20,10 +20,10 @@ import grpc
 from augclient.errors import WireError
 from augclient.fleet.merge import BatchMerge, Share
 from augclient.stream.assembly import read_message
+from augclient.stream.call_loop import read_call, wait_in_call
 from augclient.stream.road import Road
 from augclient.wire.parts import Part, decode_part
 from augclient.wire.rendezvous import Router
-from augclient.wire.unary_stream import STAY_ALIVE_S
 from augclient.wire.v1 import augserver_pb2 as pb
 
 
@@ -68,6 +68,7 @@ class Lane:
         self._share = pb.Share(members=members, member=member, instead_of=instead_of)
         self._takes = Router(members, member, instead_of).takes
         self._call: Any = None
+        self._partial: Share | None = None  # the share that is under way
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"augclient-{member}", daemon=True)
         self._thread.start()
@@ -119,7 +120,6 @@ class Lane:
                     raise
 
     def _receive_call(self) -> None:
-        spec = self._merge.spec
         call = self._open_call(self.step, self._share)
         with self._changed:
             self._call = call
@@ -127,45 +127,40 @@ class Lane:
                 self.waiting_since = time.monotonic()
             if self._stopping:
                 call.cancel()
-        due = 1 if spec.stride > 1 else None if spec.stop is None else spec.stop - self.step
-        share: Share | None = None
-        try:
-            for data in call:
-                if due == 0:
-                    raise WireError(f"{self.member}: more parts came after the last batch that was asked for, before {self.step}")
-                with self._changed:
-                    share = self._add(data, share)
-                if share is not None:
-                    continue
-                due = None if due is None else due - 1
-                if due != 0 and (self._overtaken() or not self._wait_for_room()):
-                    return
-        finally:
-            call.close()  # else the server would go on computing
-        if due != 0:
-            raise WireError(f"{self.member}: the server ended the stream before batch {self.step}, which it was asked for")
+        self._partial = None
+        read_call(
+            call,
+            due=self._merge.spec.asked(self.step),
+            add=self._add,
+            go_on=lambda: not self._overtaken() and self._wait_for_room(),
+            sender=self.member,
+            step=lambda: self.step,
+        )
 
-    def _add(self, data: memoryview, share: Share | None) -> Share | None:
-        """Take one message; the share that is under way behind it. The lock is held."""
-        self.waiting_since = time.monotonic()
-        part = decode_part(data)
-        if part.step != self.step:
-            raise WireError(f"{self.member}: a part of batch {part.step} came where batch {self.step} was due")
-        if part.header is not None:
-            if share is not None:
-                raise WireError(f"{self.member}: batch {self.step}: a second header; only the first part of a batch has one")
-            share = self._merge.begin_share(self.step, part.header, self._takes, self.member)
-        if share is None:
-            raise WireError(f"{self.member}: batch {self.step}: its first part came without a header")
-        share.add(part if part.slot is None else self._read_slot(part, part.slot, share))
-        if not part.last:
-            return share
-        self.late = self.late and self._overtaken()
-        self.shares += 1
-        self.step += self._merge.spec.stride
-        self._merge.settle()
-        self._changed.notify_all()
-        return None
+    def _add(self, data: memoryview) -> bool:
+        """Take one message; whether it completed a share."""
+        with self._changed:
+            self.waiting_since = time.monotonic()
+            part = decode_part(data)
+            if part.step != self.step:
+                raise WireError(f"{self.member}: a part of batch {part.step} came where batch {self.step} was due")
+            if part.header is not None:
+                if self._partial is not None:
+                    raise WireError(f"{self.member}: batch {self.step}: a second header; only the first part of a batch has one")
+                self._partial = self._merge.begin_share(self.step, part.header, self._takes, self.member)
+            share = self._partial
+            if share is None:
+                raise WireError(f"{self.member}: batch {self.step}: its first part came without a header")
+            share.add(part if part.slot is None else self._read_slot(part, part.slot, share))
+            if not part.last:
+                return False
+            self._partial = None
+            self.late = self.late and self._overtaken()
+            self.shares += 1
+            self.step += self._merge.spec.stride
+            self._merge.settle()
+            self._changed.notify_all()
+            return True
 
     def _read_slot(self, part: Part, data: memoryview, share: Share) -> Part:
         """A part of bytes in place of one that says where in shared memory they lie."""
@@ -179,19 +174,18 @@ class Lane:
 
     def _wait_for_room(self) -> bool:
         """Wait until the next share may be received; False when there is none, or the lane is stopping."""
-        spec = self._merge.spec
-        while True:
-            with self._changed:
-                if self._stopping:
-                    return False
-                if self._merge.may_receive(self.step):
-                    if spec.stop is not None and self.step >= spec.stop:
-                        return False
-                    if self.waiting_since is None:
-                        self.waiting_since = time.monotonic()
-                    return True
-                if not self.late:
-                    self.waiting_since = None  # nothing is due from the server now, so that its silence does not count
-                self._changed.wait(STAY_ALIVE_S)
-            if self._call is not None:
-                self._call.stay_alive()
+        return wait_in_call(self._changed, self._has_room, lambda: self._call)
+
+    def _has_room(self) -> bool | None:
+        if self._stopping:
+            return False
+        if not self._merge.may_receive(self.step):
+            if not self.late:
+                self.waiting_since = None  # nothing is due from the server now, so its silence does not count
+            return None
+        stop = self._merge.spec.stop
+        if stop is not None and self.step >= stop:
+            return False
+        if self.waiting_since is None:
+            self.waiting_since = time.monotonic()
+        return True

@@ -18,16 +18,17 @@ from typing import Any
 
 import grpc
 
-from augclient.errors import AugError, BudgetError, DeadlineError, UnavailableError, WireError
+from augclient.errors import AugError, BudgetError, DeadlineError, UnavailableError
 from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
+from augclient.stream.call_loop import read_call, wait_in_call
 from augclient.stream.outage import Outage, is_lost
+from augclient.stream.spec import StreamSpec
 from augclient.wire.status import error_from_rpc, named_error
-from augclient.wire.unary_stream import STAY_ALIVE_S
 
 
 class Receiver:
-    """Receives batches first, first + stride, ... before `stop`, in order, each exactly once."""
+    """Receives the batches of a spec from one step on, in order, each exactly once."""
 
     def __init__(
         self,
@@ -35,9 +36,8 @@ class Receiver:
         assembler: BatchAssembler,
         *,
         address: str,
+        spec: StreamSpec,
         first: int,
-        stop: int | None,
-        stride: int,
         prefetch: int,
         reconnect_s: float,
         step_timeout_s: float,
@@ -46,15 +46,15 @@ class Receiver:
 
         Args:
             open_call: begins the call that continues at a step; gives an iterator of encoded parts that can be cancelled.
+            first: the step to begin at.
             reconnect_s: how long the server may stay away, from the loss to the next whole batch.
             step_timeout_s: how long it may send nothing while a batch is awaited.
         """
         self._open_call = open_call
         self._assembler = assembler
         self._address = address
+        self._spec = spec
         self._step = first
-        self._stop = stop
-        self._stride = stride
         self._prefetch = prefetch
         self._reconnect_s = reconnect_s
         self._step_timeout_s = step_timeout_s
@@ -162,48 +162,43 @@ class Receiver:
             if self._closing:
                 call.cancel()
         self._assembler.reset()
-        due = 1 if self._stride > 1 else None if self._stop is None else self._stop - self._step
+        due = self._spec.asked(self._step)
         try:
-            for data in call:
-                self._heard_at = time.monotonic()
-                if due == 0:
-                    raise WireError(f"{self._address}: more parts came after the last batch that was asked for, before {self._step}")
-                if not self._receive_part(data):
-                    continue
-                due = None if due is None else due - 1
-                if due != 0 and not self._wait_for_space():
-                    return
-                self._heard_at = time.monotonic()
+            read_call(call, due=due, add=self._add, go_on=self._go_on, sender=self._address, step=lambda: self._step)
         finally:
             self._heard_at = None
-            call.close()  # else the server would go on computing
-        if due != 0:
-            raise WireError(f"{self._address}: the server ended the stream before batch {self._step}, which it was asked for")
 
-    def _receive_part(self, data: memoryview) -> bool:
-        """Whether this part completed a batch; keeps no reference to one, or its buffer could not be reused."""
+    def _add(self, data: memoryview) -> bool:
+        """Take one message; whether it completed a batch."""
+        self._heard_at = time.monotonic()
         batch = self._assembler.add(data, self._step)
         if batch is None:
             return False
         with self._changed:
             if not self._closing:
                 self._ready.append(batch)
-            self._step += self._stride
+            self._step += self._spec.stride
             self._changed.notify_all()
+        return True
+
+    def _go_on(self) -> bool:
+        """Wait for space within a call."""
+        if not self._wait_for_space():
+            return False
+        self._heard_at = time.monotonic()
         return True
 
     def _wait_for_space(self) -> bool:
         """Wait until the next batch may be received; False when there is none or the stream is closing."""
-        while True:
-            with self._changed:
-                if self._closing or (self._stop is not None and self._step >= self._stop):
-                    return False
-                if len(self._ready) < self._prefetch:
-                    return True
-                self._heard_at = None  # the server is not asked for anything now, so that its silence does not count
-                self._changed.wait(STAY_ALIVE_S)
-            if self._call is not None:
-                self._call.stay_alive()
+        return wait_in_call(self._changed, self._has_space, lambda: self._call)
+
+    def _has_space(self) -> bool | None:
+        if self._closing or (self._spec.stop is not None and self._step >= self._spec.stop):
+            return False
+        if len(self._ready) >= self._prefetch:
+            self._heard_at = None  # the server is not asked for anything now, so its silence does not count
+            return None
+        return True
 
     def _sleep(self, delay_s: float) -> None:
         with self._changed:

@@ -89,16 +89,19 @@ class StreamSpec:
         """What every batch of the stream looks like."""
         return BatchForm(self.samples, self.patch, self.image_dtype, self.fingerprint)
 
+    def asked(self, step: int) -> int | None:
+        """How many batches request(step) asks for: all to the end (None: endless), or one if others lie between."""
+        return 1 if self.stride > 1 else None if self.stop is None else self.stop - step
+
     def request(self, step: int) -> pb.StreamBatchesRequest:
-        """The request that continues the stream at `step`: to its end, or for this one step if others lie between."""
-        steps = 1 if self.stride > 1 else None if self.stop is None else self.stop - step
+        """The request that continues the stream at `step`."""
         return pb.StreamBatchesRequest(
             recipe=self.recipe.proto,
             patch=self.patch,
             batch_size=self.batch_size,
             seed=self.seed,
             start=step,
-            steps=steps,
+            steps=self.asked(step),
             rank=self.rank,
             world=self.world,
             image_dtype=IMAGE_DTYPES[self.image_dtype],
