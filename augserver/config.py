@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from augserver.backends import BACKEND_CHOICES
 from augserver.errors import ConfigError, NotFoundError
 
 MIB = 1 << 20
@@ -28,12 +29,12 @@ GIB = 1 << 30
 class KernelConfig:
     """What computes the samples."""
 
-    backend: str = "auto"  # "auto", "cpu" or "cuda"; auto says at start-up what it took and why
+    backend: str = "auto"  # of augserver.backends, or "auto", which says at start-up what it took and why
     threads: int = 0  # 0: one for each core that this process may use
     isa: str = ""  # "": the best that this CPU has; "x86-64-v2" and others force one: same bits, other speed
 
     def __post_init__(self) -> None:
-        _require(self.backend in ("auto", "cpu", "cuda"), "kernel.backend", self.backend, "one of auto, cpu, cuda")
+        _require(self.backend in BACKEND_CHOICES, "kernel.backend", self.backend, f"one of {', '.join(BACKEND_CHOICES)}")
         _require(0 <= self.threads <= 1024, "kernel.threads", self.threads, "0 to 1024")
 
 

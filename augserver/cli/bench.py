@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from augserver.backends import BACKEND_CHOICES
+
 if TYPE_CHECKING:
     from augserver.cli.bench_stages import Workload
 
@@ -34,7 +36,7 @@ _LABELS = {
 @click.option("--recipe", "recipe_path", type=click.Path(path_type=Path), help="TOML.  [default: all four operations]")
 @click.option("--step-ms", type=click.FloatRange(min=0.01), help="How long your trainer takes for one batch: is this machine enough?")
 @click.option("--seconds", type=click.FloatRange(0.05, 60.0), default=2.0, show_default=True, help="How long each stage is timed.")
-@click.option("--backend", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What computes.")
+@click.option("--backend", type=click.Choice(BACKEND_CHOICES), default="auto", show_default=True, help="What computes.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def bench(
     dataset: Path | None,

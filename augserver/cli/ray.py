@@ -36,12 +36,13 @@ def ray(
     Once all are ready, one line on stdout lists their addresses for `augclient.connect([...])`; it comes again when a server returned
     elsewhere. Ctrl-C or SIGTERM finishes the batches in flight and stops; a second one stops at once.
     """
+    from augserver.backends import DEVICE_BACKEND
     from augserver.cli.processes.stop_signals import StopSignals
     from augserver.config import ServerConfig, load_config
     from augserver.service.ray_fleet import FleetSpec, RayFleet
 
     config = load_config(config_path) if config_path else ServerConfig()
-    backend = "cuda" if gpus_per_replica else "cpu"
+    backend = DEVICE_BACKEND if gpus_per_replica else "cpu"
     config = dataclasses.replace(
         config,
         kernel=dataclasses.replace(config.kernel, backend=backend, threads=config.kernel.threads or max(1, int(cpus_per_replica))),

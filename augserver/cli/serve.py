@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from augserver.backends import BACKEND_CHOICES, BACKENDS, EXIT_DEVICE_LOST
 from augserver.cli.notices import say
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--address", help="HOST:PORT to listen on; port 0 picks one.  [default: 127.0.0.1:50051]")
-@click.option("--backend", type=click.Choice(["auto", "cpu", "cuda"]), help="What computes the samples.  [default: auto]")
+@click.option("--backend", type=click.Choice(BACKEND_CHOICES), help="What computes the samples.  [default: auto]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU backend.  [default: one per core]")
 @click.option("--isa", help="Force an instruction set, such as x86-64-v2: same bits, other speed.", hidden=True)
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="TOML file with any of the settings; options win over it.")
@@ -106,7 +106,7 @@ def serve(
     given: dict[str, Any] = {"--isa": isa, "--config": config_path, "--log-format": log_format}
     if devices is not None:
         return _serve_devices(dataset, devices, backend, config, given)
-    if supervisor is None and config.kernel.backend != "cpu" and _may_use_cuda():
+    if supervisor is None and _may_lose_its_device(config.kernel.backend):
         given |= {"--threads": threads, "--http": config.page.address or None, "--metrics-port": metrics_port}
         return _supervise(_arguments(dataset, config, given), config)
     with ExitStack() as stack:
@@ -152,17 +152,9 @@ def _serve_devices(dataset: Path, devices: str, backend: str | None, config: Ser
     return supervise_devices(_arguments(dataset, config, options), workers, config)
 
 
-def _may_use_cuda() -> bool:
-    """Whether opening the CUDA backend could get as far as a device; asks no device, which would take some of its memory."""
-    from augserver.kernel.cuda import driver as cuda_driver
-
-    if importlib.util.find_spec("pycuda") is None:
-        return False
-    try:
-        cuda_driver.library()
-    except OSError:
-        return False
-    return True
+def _may_lose_its_device(backend: str) -> bool:
+    """Whether a server of this --backend could end up on a device that can be lost to a process."""
+    return any(entry.has_devices and backend in ("auto", entry.name) and entry.may_open() for entry in BACKENDS.values())
 
 
 def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
@@ -177,7 +169,7 @@ def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
 
         def command(ready_line: str) -> list[str]:
             # What "auto" took once is insisted on: to come back on the CPU would be slow without a word.
-            taken = re.search(r"\((cpu|cuda),", ready_line)
+            taken = re.search(rf"\(({'|'.join(BACKENDS)}),", ready_line)
             backend = taken[1] if taken else config.kernel.backend
             fixed = ["--address", str(port.address), "--backend", backend, "--supervisor", str(os.getpid())]
             return [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve", *arguments, *fixed]
@@ -244,8 +236,6 @@ def _open_page(server: Server, dataset: Dataset, backend: Backend, config: Serve
 
 def _end_lost(error: UnavailableError, losses: list[int]) -> None:
     """End this process as a stop signal would, with the code that tells a supervisor to start it again. From any thread."""
-    from augserver.kernel.cuda.backend import EXIT_DEVICE_LOST  # only a GPU is lost, so this module is loaded
-
     say(f"augserver: {error}")
     losses.append(EXIT_DEVICE_LOST)
     os.kill(os.getpid(), signal.SIGTERM)

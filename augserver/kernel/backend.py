@@ -12,37 +12,30 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
+from augserver.backends import BACKEND_CHOICES, BACKENDS
 from augserver.config import CudaConfig
 from augserver.errors import BackendError, UnavailableError
+from augserver.kernel.device_statistics import DeviceStatistics
 from augserver.volume import Volume
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceStatistics:
-    """One device's queue and memory at this moment.
+class BackendSettings:
+    """What `open_backend` was asked for; a backend reads those that are its own."""
 
-    Attributes:
-        name: such as "cuda:0".
-        waiting, in_flight: batches before the device, and on it.
-        uploaded_bytes: of volumes since the start.
-        volume_bytes, max_volume_bytes: of volumes that stay on the device, textures with them.
-    """
-
-    name: str
-    waiting: int
-    in_flight: int
-    uploaded_bytes: int
-    volume_bytes: int
-    max_volume_bytes: int
+    threads: int | None
+    isa: str | None
+    cuda: CudaConfig | None
+    on_lost: Callable[[UnavailableError], None] | None
 
 
 class Backend(Protocol):
     """The fused kernel on one device.
 
     Attributes:
-        name: "cpu" or "cuda".
+        name: as in augserver.backends.
         description: for people, such as "cpu, 2 threads, x86-64-v4".
         samplers: that SampleParams.sampler may name.
         concurrency: calls of `augment` at once that keep the device busy; more of them gain nothing.
@@ -109,7 +102,7 @@ def open_backend(
     """Open the kernel on a device.
 
     Args:
-        name: "auto" (cuda where it works, else cpu; the reason is logged), "cpu" or "cuda".
+        name: of augserver.backends, or "auto": the first of them that opens; the reason is logged.
         threads: CPU threads, >= 1; None: one for each CPU this process may use.
         isa: CPU instruction set, one of augserver.kernel.cpu.instruction_sets(); None: the best. All give the same bits.
         cuda: settings of the GPUs; None: the defaults.
@@ -118,17 +111,15 @@ def open_backend(
         BackendError: this machine cannot run it; says what is missing.
         BudgetError: a GPU has not as much memory as `cuda` asks for.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise BackendError(f"backend {name!r} does not exist; allowed: 'auto', 'cpu', 'cuda'")
-    if name != "cpu":
+    if name not in BACKEND_CHOICES:
+        raise BackendError(f"backend {name!r} does not exist; allowed: {', '.join(map(repr, BACKEND_CHOICES))}")
+    *preferred, last = BACKENDS.values() if name == "auto" else [BACKENDS[name]]
+    settings = BackendSettings(threads=threads, isa=isa, cuda=cuda, on_lost=on_lost)
+    for entry in preferred:
         try:
-            from augserver.kernel.cuda.backend import CudaBackend
-
-            return CudaBackend(cuda, on_lost=on_lost)
+            backend: Backend = entry.open(settings)
+            return backend
         except BackendError as error:
-            if name == "cuda":
-                raise
-            _log.info("backend 'auto' takes the cpu: %s", error)
-    from augserver.kernel.cpu import CpuBackend
-
-    return CpuBackend(threads=threads, isa=isa)
+            _log.info("backend 'auto' takes the %s: %s", last.name, error)
+    opened: Backend = last.open(settings)
+    return opened

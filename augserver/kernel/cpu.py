@@ -13,8 +13,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
 from augserver.errors import BackendError
-from augserver.kernel.backend import DeviceStatistics
+from augserver.kernel.backend import BackendSettings
 from augserver.kernel.batch import PackedBatch, pack_batch
+from augserver.kernel.device_statistics import DeviceStatistics
 from augserver.kernel.memory import allocate
 from augserver.volume import Volume
 
@@ -98,6 +99,11 @@ class CpuBackend:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def open_cpu(settings: BackendSettings) -> CpuBackend:
+    """The opener that augserver.backends names."""
+    return CpuBackend(threads=settings.threads, isa=settings.isa)
 
 
 def _set_addresses(batch: PackedBatch) -> None:

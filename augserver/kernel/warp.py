@@ -46,7 +46,7 @@ def warp(
         window: (low, high), mapped to [0, 1] and clamped; None: the output is in the image's unit.
         occlude: planes [z0, z1) of the output that become `fill`, label 0, without noise; rows for a (Y, X) image are not occluded.
         fill: value outside the image, in its unit; blended at the faces and sent through the window like any voxel.
-        backend: "auto", "cpu", "cuda", or an open backend.
+        backend: of augserver.backends, "auto", or an open backend.
     Returns:
         float32 image of `shape`, with C in front if the input has channels; with `label`, a pair (image, uint8 label).
     Raises:

@@ -9,17 +9,41 @@ from __future__ import annotations
 import importlib.metadata
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from augserver.errors import StateError
+from augserver.kernel import DeviceStatistics
+from augserver.pipeline.batch_slots import SlotPool
+from augserver.pipeline.quarantine import Quarantine
+from augserver.pipeline.scheduler import Scheduler
+from augserver.pipeline.stage_clock import StageClock
+from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.address import Address
+from augserver.service.aug_service import AugService
+from augserver.service.verdict import Verdict
+from augserver.transport import LocalStatistics
 
-if TYPE_CHECKING:
-    from augserver.service.server import Server
+
+class Observed(Protocol):
+    """What the endpoint reads of a server."""
+
+    backend_description: str
+    clock: StageClock
+    scheduler: Scheduler
+    service: AugService
+    slots: SlotPool
+    cache: VolumeCache
+    quarantine: Quarantine
+
+    def local_statistics(self) -> LocalStatistics | None: ...
+
+    def verdict(self) -> Verdict: ...
+
+    def devices(self) -> tuple[DeviceStatistics, ...]: ...
 
 
 class MetricsEndpoint:
@@ -32,7 +56,7 @@ class MetricsEndpoint:
         StateError: the address cannot be listened on.
     """
 
-    def __init__(self, server: Server, address: Address) -> None:
+    def __init__(self, server: Observed, address: Address) -> None:
         registry = CollectorRegistry()
         registry.register(ServerCollector(server))
         try:
@@ -51,7 +75,7 @@ class MetricsEndpoint:
 class ServerCollector(Collector):
     """Reads a server whenever Prometheus asks."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Observed) -> None:
         self._server = server
         self._backend = server.backend_description
         self._lock = threading.Lock()

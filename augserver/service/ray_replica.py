@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+from augserver.backends import EXIT_DEVICE_LOST
 from augserver.config import ServerConfig
 from augserver.errors import AugError, UnavailableError
 from augserver.kernel import open_backend
@@ -78,7 +79,5 @@ class Replica:
 
 def _end_lost() -> None:
     """A device that failed comes back to a new process only; Ray starts one. The pause keeps a dead device from a storm of restarts."""
-    from augserver.kernel.cuda.backend import EXIT_DEVICE_LOST  # only a GPU is lost, so this module is loaded
-
     time.sleep(_RESTART_PAUSE_S)
     os._exit(EXIT_DEVICE_LOST)

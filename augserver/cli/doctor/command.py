@@ -20,15 +20,16 @@ def doctor(as_json: bool) -> int:
 
     The exit code is 0 if a server works on the CPU, else 1.
     """
-    from augserver.cli.doctor.cuda_findings import cuda_findings
+    from augserver.backends import BACKENDS, DEVICE_BACKEND
     from augserver.cli.doctor.host_findings import optional_findings, required_findings
     from augserver.config import ListenConfig
 
-    required, cuda = list(required_findings()), list(cuda_findings())
-    findings = [*required, *optional_findings(ListenConfig().address), *cuda]
-    cpu_works, gpu_works = (all(each.well for each in some) for some in (required, cuda))
+    required = list(required_findings())
+    found = {entry.name: entry.find() for entry in BACKENDS.values() if entry.findings}
+    findings = [*required, *optional_findings(ListenConfig().address), *(each for some in found.values() for each in some)]
+    cpu_works, gpu_works = (all(each.well for each in some) for some in (required, found[DEVICE_BACKEND]))
     if as_json:
-        report = {"cpu": cpu_works, "cuda": gpu_works, "findings": [dataclasses.asdict(each) for each in findings]}
+        report = {"cpu": cpu_works, DEVICE_BACKEND: gpu_works, "findings": [dataclasses.asdict(each) for each in findings]}
         click.echo(json.dumps(report, indent=1))
     else:
         _print(findings)

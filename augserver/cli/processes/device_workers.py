@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import click
 
+from augserver.backends import BACKENDS
 from augserver.cli.notices import say
 from augserver.cli.processes.stop_signals import StopSignals
 from augserver.cli.processes.supervisor import HeldPort, Supervisor, WorkerSpec
@@ -45,7 +46,7 @@ class Device:
 
 
 def parse_devices(text: str, *, threads: int) -> list[Device]:
-    """Read "cuda:0,cuda:1" (one worker per GPU) or "cpu:2" (two workers that share the cores).
+    """Read "cuda:0,cuda:1" (one worker for each device) or "cpu:2" (two workers that share the cores).
 
     Args:
         threads: of each CPU worker; 0: an equal part of the cores that this process may use, at least 1.
@@ -55,13 +56,15 @@ def parse_devices(text: str, *, threads: int) -> list[Device]:
     devices: list[Device] = []
     cpus = 0
     for item in text.split(","):
-        match = re.fullmatch(r"(cuda):(\d{1,4})|(cpu)(?::(\d{1,4}))?", item.strip())
-        if match is None:
+        match = re.fullmatch(r"([a-z]+)(?::(\d{1,4}))?", item.strip())
+        entry = BACKENDS.get(match[1]) if match else None
+        if match is None or entry is None or (entry.has_devices and not match[2]):
             raise ConfigError(f"--devices must name cuda:0, cuda:1, ... for single GPUs or cpu:N for N processes, got {item!r} in {text!r}")
-        if match[1]:
-            devices.append(Device(f"cuda:{int(match[2])}", ("--backend", "cuda", "--cuda-devices", str(int(match[2])))))
+        if entry.has_devices:
+            ordinal = str(int(match[2]))
+            devices.append(Device(f"{entry.name}:{ordinal}", ("--backend", entry.name, entry.device_option, ordinal)))
         else:
-            cpus += int(match[4] or 1)
+            cpus += int(match[2] or 1)
     count = len(devices) + cpus
     if not 1 <= count <= _MAX_WORKERS:
         raise ConfigError(f"--devices must make 1 to {_MAX_WORKERS} workers, got {count} in {text!r}")

@@ -35,11 +35,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from augserver.backends import EXIT_DEVICE_LOST
 from augserver.cli.processes.stop_signals import StopSignals
 from augserver.errors import StateError, UnavailableError
 from augserver.service.address import Address
 
-EXIT_DEVICE_LOST = 75  # as augserver.kernel.cuda.backend has it, which only loads where CUDA is
 _KILL_AFTER_S = 15.0  # beyond the drain: a process that is stuck in a driver call heeds no SIGTERM
 _PR_SET_PDEATHSIG = 1
 

@@ -20,9 +20,10 @@ from numpy.typing import DTypeLike, NDArray
 from augserver.augment.sample import SampleParams
 from augserver.config import CudaConfig
 from augserver.errors import BackendError, RequestError, UnavailableError
-from augserver.kernel.backend import DeviceStatistics
+from augserver.kernel.backend import BackendSettings
 from augserver.kernel.batch import SAMPLERS, PackedBatch, pack_batch
 from augserver.kernel.cuda import fatbin
+from augserver.kernel.device_statistics import DeviceStatistics
 from augserver.volume import Volume
 
 try:
@@ -37,8 +38,6 @@ except ImportError as cause:
 from augserver.kernel.cuda.fifo import CudaFifo, FifoStatistics  # needs pycuda
 from augserver.kernel.cuda.pinned import PinnedArrays
 
-EXIT_DEVICE_LOST = 75  # sysexits.h EX_TEMPFAIL: start the process again
-
 
 class CudaBackend:
     """The fused kernel on one GPU or several.
@@ -50,7 +49,8 @@ class CudaBackend:
     Args:
         config: devices, queue and memory.
         on_lost: called once, from a thread of the backend, when a device is lost: all batches in flight and all later ones fail with
-            UnavailableError then, and only a new process gets the device back. A server ends itself with EXIT_DEVICE_LOST.
+            UnavailableError then, and only a new process gets the device back. A server ends itself with EXIT_DEVICE_LOST of
+            augserver.backends.
     Raises:
         BackendError: no driver, no device, no compiled kernels, or they do not run here; says how to mend it.
         BudgetError: a device has not as much memory as `config` asks for.
@@ -199,6 +199,11 @@ class CudaBackend:
             first, self._lost = not self._lost, self._lost or str(error)
         if first and self._on_lost is not None:
             self._on_lost(error)
+
+
+def open_cuda(settings: BackendSettings) -> CudaBackend:
+    """The opener that augserver.backends names."""
+    return CudaBackend(settings.cuda, on_lost=settings.on_lost)
 
 
 _open_backends: set[CudaBackend] = set()

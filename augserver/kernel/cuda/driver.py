@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import functools
+import importlib.util
 from typing import Any
 
 LIBRARY = "libcuda.so.1"
@@ -41,6 +42,17 @@ class Failure(enum.Enum):
 def library() -> Any:
     """The driver. Raises OSError where there is none."""
     return ctypes.CDLL(LIBRARY)
+
+
+def may_open() -> bool:
+    """Whether opening the backend could get as far as a device; asks no device, which would take some of its memory."""
+    if importlib.util.find_spec("pycuda") is None:
+        return False
+    try:
+        library()
+    except OSError:
+        return False
+    return True
 
 
 def error_text(code: int) -> str:

@@ -26,9 +26,9 @@ from world import (
     set_faults,
 )
 
+from augserver.backends import EXIT_DEVICE_LOST
 from augserver.errors import AugError, BackendError, BudgetError, UnavailableError
 from augserver.kernel import AugmentQueue
-from augserver.kernel.cuda.backend import EXIT_DEVICE_LOST
 
 # What only gives back: when such a call does nothing, something is left, and nothing is to be done about it.
 CLEANING = {"cuMemFree", "cuMemFreeHost", "cuMemHostUnregister", "cuStreamDestroy", "cuEventDestroy", "cuModuleUnload", "cuArrayDestroy",
