@@ -13,14 +13,14 @@ from augtrain.calibrate.candidates import CalibrateConfig, Weights
 from augtrain.calibrate.trials import Trial
 
 if TYPE_CHECKING:
-    from augtrain.calibrate.run import Calibration, calibrate
+    from augtrain.calibrate.calibration import Calibration, calibrate
 
 __all__ = ["CalibrateConfig", "Calibration", "Trial", "Weights", "calibrate"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("calibrate", "Calibration"):
-        from augtrain.calibrate import run
+        from augtrain.calibrate import calibration
 
-        return getattr(run, name)
+        return getattr(calibration, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

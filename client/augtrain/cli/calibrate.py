@@ -67,8 +67,8 @@ def calibrate(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, which tells of its build
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes a new run's step for an old one that is traced too often
     from augtrain.calibrate import calibrate as run
-    from augtrain.calibrate.progress import RichCalibrateProgress
-    from augtrain.calibrate.tables import make_table
+    from augtrain.calibrate.calibration_progress import RichCalibrateProgress
+    from augtrain.calibrate.trial_tables import make_table
 
     progress = RichCalibrateProgress(Console(stderr=True))
     try:

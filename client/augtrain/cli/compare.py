@@ -75,8 +75,8 @@ def compare(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, which tells of its build
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes a new run's step for an old one that is traced too often
     from augtrain.compare import compare as run
-    from augtrain.compare.progress import RichCompareProgress
-    from augtrain.compare.tables import make_table
+    from augtrain.compare.comparison_progress import RichCompareProgress
+    from augtrain.compare.comparison_tables import make_table
     from augtrain.compare.torso_server import serve_for_comparison
 
     progress = RichCompareProgress(Console(stderr=True))

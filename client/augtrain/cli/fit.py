@@ -88,7 +88,7 @@ def fit(config: Path | None, servers: tuple[str, ...], out: Path | None, as_json
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, which tells of its build and its optimizer
     try:
         from augtrain.fit import fit as train
-        from augtrain.fit.progress import RichProgress
+        from augtrain.fit.run_progress import RichProgress
     except ModuleNotFoundError as error:
         raise ConfigError(
             f'training needs {error.name}, which is not installed; pip install "augserver-client[train,tensorflow]", or choose another '

@@ -16,7 +16,7 @@ from augtrain.cli.sigterm import exit_on_sigterm
 
 if TYPE_CHECKING:
     from augtrain.predict import PredictConfig, Prediction, Refusal
-    from augtrain.predict.run import OnVolume
+    from augtrain.predict.prediction import OnVolume
 
 _SOME_REFUSED = 3
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from augtrain.compare.cells import LOSSES, Cell, CompareConfig
+from augtrain.compare.comparison import Comparison
 from augtrain.compare.results import CellResult
 from augtrain.compare.summary import Row, Spread, summarise
 
 if TYPE_CHECKING:
-    from augtrain.compare.run import Comparison, compare
+    from augtrain.compare.comparison_run import compare
 
 __all__ = ["LOSSES", "Cell", "CellResult", "CompareConfig", "Comparison", "Row", "Spread", "compare", "summarise"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("compare", "Comparison"):
-        from augtrain.compare import run
+    if name == "compare":
+        from augtrain.compare import comparison_run
 
-        return getattr(run, name)
+        return comparison_run.compare
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

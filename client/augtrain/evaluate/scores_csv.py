@@ -7,7 +7,7 @@ from pathlib import Path
 
 from augclient.errors import ConfigError
 
-from augtrain.evaluate.run import Evaluation
+from augtrain.evaluate.evaluation import Evaluation
 from augtrain.metrics import CLASS_SCORES
 
 _COLUMNS = ("volume", "class_id", "class", "voxels_truth", "voxels_prediction", *CLASS_SCORES, "undefined")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from augtrain.fit.config import FitConfig
+from augtrain.fit.fit_config import FitConfig
 from augtrain.fit.sections import (
     AugmentationConfig,
     BatchConfig,
@@ -20,7 +20,7 @@ from augtrain.fit.sections import (
 )
 
 if TYPE_CHECKING:
-    from augtrain.fit.run import FitResult, fit
+    from augtrain.fit.training_run import FitResult, fit
 
 __all__ = [
     "AugmentationConfig",
@@ -37,7 +37,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("fit", "FitResult"):
-        from augtrain.fit import run
+        from augtrain.fit import training_run
 
-        return getattr(run, name)
+        return getattr(training_run, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from augclient import Dataset, Server, TlsConfig, connect
 from augclient.errors import NotFoundError
 
-from augtrain.fit.config import FitConfig
+from augtrain.fit.fit_config import FitConfig
 from augtrain.fit.volumes import Volumes, split_volumes
 
 

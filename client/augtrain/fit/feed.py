@@ -13,7 +13,7 @@ from augclient.errors import DeadlineError, StateError, UnavailableError
 from augclient.stream import Stream
 from numpy.typing import NDArray
 
-from augtrain.fit.config import FitConfig
+from augtrain.fit.fit_config import FitConfig
 
 T = TypeVar("T")
 

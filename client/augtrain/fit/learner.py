@@ -11,7 +11,7 @@ import numpy as np
 from augclient.errors import ConfigError, StateError
 from numpy.typing import NDArray
 
-from augtrain.fit.config import FitConfig
+from augtrain.fit.fit_config import FitConfig
 from augtrain.fit.sections import OptimizerConfig
 from augtrain.fit.toml_table import name_nearest
 from augtrain.losses import MultiResolution, SegmentationLoss, SupervisedModel

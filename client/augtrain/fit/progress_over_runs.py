@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from augtrain.fit.progress import RunProgress
+from augtrain.fit.run_progress import RunProgress
 
 _SPEED_OVER_S = 3600.0  # runs take unequal times; a long memory keeps the time left from jumping
 

@@ -19,12 +19,12 @@ from augclient import Recipe
 from augclient.errors import AugError, DivergedError
 
 from augtrain.fit.checkpoint import Checkpoint, read_last, write_checkpoint
-from augtrain.fit.config import FitConfig
 from augtrain.fit.event_file import EventFile
 from augtrain.fit.feed import BatchFeed, TrainingBatch
+from augtrain.fit.fit_config import FitConfig
 from augtrain.fit.history import History
 from augtrain.fit.learner import Learner
-from augtrain.fit.progress import RunProgress
+from augtrain.fit.run_progress import RunProgress
 from augtrain.fit.schedule import Augmentation, LearningRate, plain_recipe
 from augtrain.fit.stop_request import StopRequest, StopRequested
 from augtrain.fit.validation import Validator

@@ -11,8 +11,8 @@ import numpy as np
 from augclient import Server
 from numpy.typing import NDArray
 
-from augtrain.fit.config import FitConfig
 from augtrain.fit.feed import whole_volume
+from augtrain.fit.fit_config import FitConfig
 from augtrain.fit.history import Validation
 from augtrain.fit.learner import Learner
 from augtrain.fit.schedule import whole_recipe

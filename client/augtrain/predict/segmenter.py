@@ -13,7 +13,7 @@ from augclient.errors import ConfigError, NotFoundError, PatchError, VolumeError
 from numpy.typing import NDArray
 
 from augtrain.artifact import ModelCard, load_model
-from augtrain.predict.config import PredictConfig
+from augtrain.predict.predict_config import PredictConfig
 from augtrain.predict.test_time import average_over_transforms
 from augtrain.sliding_window import Predict, Probabilities, count_tiles, predictor, segment
 

@@ -14,8 +14,8 @@ import pytest
 from augclient.errors import ConfigError, DivergedError, NotFoundError, StateError
 from augtrain.calibrate import CalibrateConfig, Weights, calibrate
 from augtrain.calibrate.best_toml import make_toml
+from augtrain.calibrate.calibration_progress import CalibrateProgress, RichCalibrateProgress
 from augtrain.calibrate.picture import draw_calibration
-from augtrain.calibrate.progress import CalibrateProgress, RichCalibrateProgress
 from augtrain.fit import FitConfig
 from PIL import Image
 from rich.console import Console
@@ -49,8 +49,8 @@ def weights_of(config: FitConfig) -> Weights:
 
 @pytest.fixture
 def runs(stand_in: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("augtrain.calibrate.run.draw_calibration", lambda *_: None)
-    return stand_in("augtrain.calibrate.run", score_of)
+    monkeypatch.setattr("augtrain.calibrate.calibration.draw_calibration", lambda *_: None)
+    return stand_in("augtrain.calibrate.calibration", score_of)
 
 
 def of(template: FitConfig, **changes: Any) -> CalibrateConfig:

@@ -14,8 +14,8 @@ import pytest
 from augclient.errors import ConfigError, DivergedError, NotFoundError, PatchError, StateError
 from augtrain.cli import main
 from augtrain.compare import LOSSES, Cell, CompareConfig, Spread, compare
-from augtrain.compare.progress import CompareProgress, RichCompareProgress
-from augtrain.compare.tables import make_markdown
+from augtrain.compare.comparison_progress import CompareProgress, RichCompareProgress
+from augtrain.compare.comparison_tables import make_markdown
 from augtrain.fit import FitConfig
 from rich.console import Console
 
@@ -36,7 +36,7 @@ def score_of(number: int, config: FitConfig) -> tuple[float | None, dict[str, fl
 
 @pytest.fixture
 def runs(stand_in: Callable[..., Any]) -> Any:
-    return stand_in("augtrain.compare.run", score_of)
+    return stand_in("augtrain.compare.comparison_run", score_of)
 
 
 def small(template: FitConfig, **changes: Any) -> CompareConfig:
@@ -214,7 +214,7 @@ def test_two_comparisons_cannot_share_a_folder_at_once(make_template: Template, 
     def second(*_: Any, **__: Any) -> Any:
         return compare(config)
 
-    monkeypatch.setattr("augtrain.compare.run.fit", second)
+    monkeypatch.setattr("augtrain.compare.comparison_run.fit", second)
     with pytest.raises(StateError, match="in use by another augtrain compare"):
         compare(config)
 

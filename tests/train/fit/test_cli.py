@@ -36,7 +36,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FitConfig]:
             augmented_from=3,
         )
 
-    monkeypatch.setattr("augtrain.fit.run.fit", fit)
+    monkeypatch.setattr("augtrain.fit.training_run.fit", fit)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mild.toml").write_text(RECIPE)
     return configs
@@ -99,7 +99,7 @@ def test_options_go_before_the_file_and_a_stopped_run_says_how_to_go_on(
 def test_a_backend_that_is_not_installed_is_told_with_a_way_out(
     seen: list[FitConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "augtrain.fit.progress", None)  # as for any module that cannot be found
+    monkeypatch.setitem(sys.modules, "augtrain.fit.run_progress", None)  # as for any module that cannot be found
     assert exit_code(*["--server", "a:1", "--out", "r", "--recipe", "mild.toml", "--patch", "8,8,8"]) == 2
     assert "which is not installed; pip install" in capsys.readouterr().err
 

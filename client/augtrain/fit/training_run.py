@@ -15,15 +15,15 @@ from augclient import Dataset
 from augclient.errors import ConfigError, StateError
 
 from augtrain.artifact import ModelCard, load_model, save_model
-from augtrain.fit.config import FitConfig
 from augtrain.fit.connection import connect_server
 from augtrain.fit.event_file import EventFile
 from augtrain.fit.feed import BatchFeed
+from augtrain.fit.fit_config import FitConfig
 from augtrain.fit.history import History, Validation
 from augtrain.fit.learner import Learner, describe_device, find_network
 from augtrain.fit.pictures import draw_curves, draw_prediction
-from augtrain.fit.progress import RunProgress
 from augtrain.fit.run_folder import check_identity, hold_folder, write_identity
+from augtrain.fit.run_progress import RunProgress
 from augtrain.fit.schedule import window_of
 from augtrain.fit.stop_request import StopRequest
 from augtrain.fit.training import Training

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from augtrain.calibrate.candidates import CalibrateConfig, Weights
 from augtrain.calibrate.trials import Trial
-from augtrain.fit.progress import RunProgress
 from augtrain.fit.progress_over_runs import RichProgressOverRuns
+from augtrain.fit.run_progress import RunProgress
 
 
 class CalibrateProgress(RunProgress):

@@ -15,10 +15,10 @@ import keras
 from augclient.errors import DivergedError, NotFoundError
 
 from augtrain.calibrate.best_toml import write_best
+from augtrain.calibrate.calibration_progress import CalibrateProgress
 from augtrain.calibrate.candidates import MEAN, WORST, CalibrateConfig, Weights
 from augtrain.calibrate.picture import draw_calibration
-from augtrain.calibrate.progress import CalibrateProgress
-from augtrain.calibrate.tables import write_trials
+from augtrain.calibrate.trial_tables import write_trials
 from augtrain.calibrate.trials import Trial, hold_trials, value
 from augtrain.fit import fit
 from augtrain.fit.connection import ask_dataset

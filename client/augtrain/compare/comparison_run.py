@@ -4,49 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 from augclient.errors import DivergedError
 
 from augtrain.compare.cells import Cell, CompareConfig
-from augtrain.compare.progress import CompareProgress
+from augtrain.compare.comparison import Comparison
+from augtrain.compare.comparison_progress import CompareProgress
+from augtrain.compare.comparison_tables import write_tables
 from augtrain.compare.results import CellResult, open_results
-from augtrain.compare.summary import Row, summarise
-from augtrain.compare.tables import write_tables
 from augtrain.fit import fit
 from augtrain.fit.connection import ask_dataset
 from augtrain.fit.learner import find_network
 from augtrain.losses import parse_loss
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """What a comparison came to.
-
-    Attributes:
-        settings: what all cells have in common.
-        results: of the cells that are asked for and done, in the order of CompareConfig.cells().
-        missing: cells that are not done.
-    """
-
-    settings: dict[str, Any]
-    results: tuple[CellResult, ...]
-    missing: tuple[Cell, ...]
-
-    @property
-    def rows(self) -> list[Row]:
-        return summarise(self.results)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "settings": self.settings,
-            "rows": [dataclasses.asdict(row) for row in self.rows],
-            "cells": [dataclasses.asdict(each) for each in self.results],
-            "missing": [dataclasses.asdict(each) for each in self.missing],
-        }
 
 
 def compare(config: CompareConfig, *, progress: CompareProgress | None = None) -> Comparison:

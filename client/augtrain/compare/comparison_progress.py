@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from augtrain.compare.cells import Cell
 from augtrain.compare.results import CellResult
-from augtrain.fit.progress import RunProgress
 from augtrain.fit.progress_over_runs import RichProgressOverRuns
+from augtrain.fit.run_progress import RunProgress
 
 
 class CompareProgress(RunProgress):

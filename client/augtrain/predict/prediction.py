@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from augtrain.label_map import Grid
 from augtrain.predict.components import keep_largest_components
-from augtrain.predict.config import PredictConfig
 from augtrain.predict.picture import save_picture
+from augtrain.predict.predict_config import PredictConfig
 from augtrain.predict.result_file import write_label, write_probabilities
 from augtrain.predict.scan_grid import blocks_on_grid, grid_of, label_on_grid
 from augtrain.predict.scan_server import Refusal, serve_scans

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from augtrain.compare.comparison import Comparison
 from augtrain.whole_file import write_csv, write_text
-
-if TYPE_CHECKING:
-    from augtrain.compare.run import Comparison
 
 _NUMBERS = ("mean", "sd", "n")
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from augtrain.evaluate.run import Evaluation
+from augtrain.evaluate.evaluation import Evaluation
 from augtrain.metrics import OVERLAP_SCORES, SURFACE_SCORES, ClassSummary, Report, Spread, Summary, Undefined
 
 _PIPE_WIDTH = 200
