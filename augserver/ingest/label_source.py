@@ -38,6 +38,9 @@ class LabelGrid(NamedTuple):
 class LabelSource(Protocol):
     """The label of one scan, not read yet."""
 
+    def paths(self) -> tuple[Path, ...]:
+        """The files that it names; the disk is not asked."""
+
     def files(self) -> list[Path]:
         """Every file it comes from."""
 
@@ -55,6 +58,9 @@ class LabelFile:
 
     path: Path
 
+    def paths(self) -> tuple[Path, ...]:
+        return (self.path,)
+
     def files(self) -> list[Path]:
         return files_of(self.path)
 
@@ -68,6 +74,9 @@ class LabelMasks:
     """One file per class, all on one grid; what is not 0 belongs to the class. Where masks overlap, the higher id stands."""
 
     masks: Mapping[int, Path]
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(self.masks.values())
 
     def files(self) -> list[Path]:
         return [file for path in self.masks.values() for file in files_of(path)]
@@ -97,6 +106,9 @@ class LabelPictures:
     pictures: Sequence[Path]
     slices: Sequence[DicomSlice]
     ids: Mapping[int, int]
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(self.pictures)
 
     def files(self) -> list[Path]:
         return list(self.pictures)

@@ -53,18 +53,24 @@ class Naming:
                 raise VolumeError(f"has the same content as scan {self._taken[volume_id] + 1}; a volume is taken once")
         return volume_id
 
+    def release(self, index: int) -> None:
+        """A scan was refused: another with the same content may be called so."""
+        with self._lock:
+            self._taken = {volume_id: holder for volume_id, holder in self._taken.items() if holder != index}
+
     def shown(self, index: int) -> str:
         """What a refused scan is called in the report: its id, or its place where that would tell its name."""
         return f"scan #{index + 1}" if self._hashed[index] else self._names[index]
 
     def redacted(self, index: int, text: str) -> str:
-        """The text without the scan's own names, where they must not be told."""
+        """The text without the scan's own names, where they must not be told. Strings alone: nothing here can fail on a disk."""
         if not self._hashed[index]:
             return text
         scan = self._scans[index]
-        paths = [scan.path, *scan.channels, *(one.file for one in scan.slices), *(scan.label.files() if scan.label else ())]
-        names = {path.name for path in paths} | {split_suffix(path)[0] for path in paths} | {scan.stem, *scan.name}
-        for name in sorted(names, key=len, reverse=True):
-            pattern = re.escape(name) if len(name) >= _WHOLE_WORD else rf"(?<!\w){re.escape(name)}(?!\w)"
-            text = re.sub(pattern, self.shown(index), text)
-        return text
+        paths = scan.paths() + (scan.label.paths() if scan.label else ())
+        names = {*scan.name, scan.stem}
+        for path in paths:
+            names |= {str(path), str(path.parent), path.name, split_suffix(path)[0]}
+        longest_first = sorted(filter(None, names), key=len, reverse=True)
+        patterns = [re.escape(name) if len(name) >= _WHOLE_WORD else rf"(?<!\w){re.escape(name)}(?!\w)" for name in longest_first]
+        return re.sub("|".join(patterns), lambda _: self.shown(index), text)

@@ -7,11 +7,12 @@ writer keeps the dataset. What is written does not depend on how many work at on
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from augserver.errors import GeometryError, VolumeError
+from augserver.errors import AugError, StoreError
 from augserver.ingest.config import IngestConfig
 from augserver.ingest.intake import Outcome, take_in
 from augserver.ingest.labels import LabelRule
@@ -19,6 +20,8 @@ from augserver.ingest.memory import estimate_bytes
 from augserver.ingest.naming import Naming
 from augserver.ingest.sources import Source
 from augserver.store import DatasetWriter
+
+_log = logging.getLogger(__name__)
 
 
 def select_scans(sources: Sequence[Source], labels: LabelRule | None) -> list[Source]:
@@ -62,7 +65,13 @@ def ingest_scans(
 
 def _ingest_one(index: int, scans: Sequence[Source], naming: Naming, writer: DatasetWriter, config: IngestConfig) -> Outcome:
     try:
-        outcome = take_in(index, scans[index], naming, writer, config)
-    except (VolumeError, GeometryError) as error:
-        return Outcome(index=index, id=naming.shown(index), reason=naming.redacted(index, str(error)))
-    return outcome
+        return take_in(index, scans[index], naming, writer, config)
+    except StoreError:
+        raise
+    except AugError as error:
+        reason = str(error)
+    except Exception as error:  # a reader's fault, or a bug: the other scans go on. Its text may quote names, so only its kind is told.
+        _log.warning("scan %d of %d was refused for an unexpected error", index + 1, len(scans), exc_info=config.ids == "names")
+        reason = f"{scans[index].stem}: cannot be ingested ({type(error).__name__}); take it out, and please report the error"
+    naming.release(index)
+    return Outcome(index=index, id=naming.shown(index), reason=naming.redacted(index, reason))

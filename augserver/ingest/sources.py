@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import operator
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +17,7 @@ import numpy as np
 from augserver.errors import NotFoundError, VolumeError
 from augserver.ingest.label_source import LabelSource
 from augserver.ingest.readers.dicom import read_series
-from augserver.ingest.readers.dicom_header import DicomSlice, is_dicom, names_patient, sort_series
+from augserver.ingest.readers.dicom_header import DicomSlice, is_dicom, sort_series
 from augserver.ingest.readers.formats import files_of, read_file, split_suffix
 from augserver.ingest.scan import Scan
 
@@ -47,6 +50,10 @@ class Source:
     names_patient: bool = False
     problem: str = ""
 
+    def paths(self) -> tuple[Path, ...]:
+        """The files that it names, and the folder of a series; the disk is not asked."""
+        return (self.path, *self.channels, *(one.file for one in self.slices))
+
     def files(self) -> list[Path]:
         """Every file that its voxels and geometry come from, as far as the name tells.
 
@@ -60,7 +67,11 @@ class Source:
     def size_bytes(self) -> int:
         """Size of its files on disk, for the progress bar; what cannot be seen counts 0."""
         files = [one.file for one in self.slices] or [self.path, *self.channels]
-        return sum(file.stat().st_size for file in files if file.is_file())
+        total = 0
+        for file in files:
+            with contextlib.suppress(OSError):
+                total += file.stat().st_size
+        return total
 
     def read(self, modality: str) -> Scan:
         """Read it with the reader of its kind.
@@ -171,7 +182,8 @@ def series_sources(folder: Path, files: Sequence[Path], root: Path, skipped: dic
     for number, slices in enumerate(found.series, 1):
         stem = folder.name if len(found.series) == 1 else f"{folder.name}_{number}"
         names = (*parts[:-1], stem)
-        private = any(names_patient(part, slices) for part in names)
+        patient = functools.reduce(operator.or_, {one.identifiers for one in slices})
+        private = any(map(patient.are_in, names))
         sources.append(Source(path=folder, root=root, stem=stem, name=names, slices=slices, names_patient=private, problem=problem))
     if problem and not sources:
         sources.append(Source(path=folder, root=root, stem=folder.name, name=parts, problem=problem))

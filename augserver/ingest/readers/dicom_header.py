@@ -5,26 +5,26 @@ No patient tag leaves this module, but for identifiers that are compared with na
 
 from __future__ import annotations
 
-import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.multival import MultiValue
+from pydicom.valuerep import PersonName
 
 from augserver.errors import VolumeError
+from augserver.ingest.patient_names import DATES, NAMES, NUMBERS, Identifiers, identifiers_of
 
 _PREAMBLE = 128
 _SLICE_STORAGE = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")  # CT and MR images; enhanced ones begin the same way
-_MIN_IDENTIFIER = 4  # letters and digits: a PatientID of 7 says nothing about a folder called 17
-_IDENTIFYING = (
-    "PatientID", "PatientName", "OtherPatientIDs", "OtherPatientNames", "PatientBirthDate", "AccessionNumber", "StudyID",
-)  # fmt: skip
+_CHARACTER_SETS = ("utf-8", "gb18030", "shift_jis", "euc_kr", "big5")  # of names in files that do not say which
 _WANTED = (
     "SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Modality", "Rows", "Columns", "SamplesPerPixel",
     "NumberOfFrames", "PhotometricInterpretation", "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
@@ -40,7 +40,7 @@ class DicomSlice:
         file: its file; its name is never shown, because it may name the patient.
         instance: InstanceNumber, 0 if absent.
         origin, orientation, pixel_spacing: zeros where the header has none (a capture or scout).
-        identifiers: normalised patient identifiers, to be compared with names and never shown.
+        identifiers: of the patient, to be compared with names and never shown.
     """
 
     file: Path
@@ -56,7 +56,7 @@ class DicomSlice:
     origin: tuple[float, ...]
     orientation: tuple[float, ...]
     pixel_spacing: tuple[float, ...]
-    identifiers: frozenset[str] = field(default=frozenset(), repr=False)
+    identifiers: Identifiers = field(default=Identifiers(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +102,6 @@ def sort_series(files: Sequence[Path]) -> DicomFolder:
     return DicomFolder(series=tuple(tuple(group) for group in ordered), broken=tuple(broken), other=other)
 
 
-def names_patient(name: str, slices: Sequence[DicomSlice]) -> bool:
-    """Whether a name of a file or folder contains an identifier of the patient whose slices these are."""
-    plain = _normalised(name)
-    return any(identifier in plain for one in slices for identifier in one.identifiers)
-
-
 @contextmanager
 def hostile_dicom(what: str) -> Iterator[None]:
     """Turn whatever pydicom raises, or warns of, into an error that names the place and never the content.
@@ -132,7 +126,7 @@ def _read_slice(file: Path) -> DicomSlice | None:
         VolumeError: the file cannot be read.
     """
     with hostile_dicom("a DICOM file"):
-        header = pydicom.dcmread(file, specific_tags=[*_WANTED, *_IDENTIFYING, "PixelData"], defer_size=1 << 10)
+        header = pydicom.dcmread(file, specific_tags=[*_WANTED, *NAMES, *NUMBERS, *DATES, "PixelData"], defer_size=1 << 10)
         if "PixelData" not in header:
             kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
             if "Rows" in header or not kind or kind.startswith(_SLICE_STORAGE):
@@ -156,8 +150,6 @@ def _slice_of(header: Any, file: Path) -> DicomSlice:
             return (0.0,) * count
         return values if len(values) == count and np.isfinite(values).all() else (0.0,) * count
 
-    identifiers = {_normalised(word) for keyword in _IDENTIFYING for word in re.split(r"[\^\s\\=,]+", text(keyword))}
-    identifiers |= {_normalised(text(keyword)) for keyword in _IDENTIFYING}
     return DicomSlice(
         file=file,
         series=text("SeriesInstanceUID"),
@@ -172,9 +164,16 @@ def _slice_of(header: Any, file: Path) -> DicomSlice:
         origin=numbers("ImagePositionPatient", 3),
         orientation=numbers("ImageOrientationPatient", 6),
         pixel_spacing=numbers("PixelSpacing", 2),
-        identifiers=frozenset(word for word in identifiers if len(word) >= _MIN_IDENTIFIER),
+        identifiers=identifiers_of(*(tuple(chain.from_iterable(_texts(header, key) for key in keys)) for keys in (NAMES, NUMBERS, DATES))),
     )
 
 
-def _normalised(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text.casefold())
+def _texts(header: Any, keyword: str) -> list[str]:
+    """The values of an element; a person name whose character set is not said, in each that it may be."""
+    value = header.get(keyword)
+    values = [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
+    texts = [str(each) for each in values]
+    if "SpecificCharacterSet" not in header:
+        raw = [each.original_string for each in values if isinstance(each, PersonName) and isinstance(each.original_string, bytes)]
+        texts += [each.decode(name, "ignore") for each in raw if not each.isascii() for name in _CHARACTER_SETS]
+    return [text for text in texts if text]
