@@ -32,6 +32,8 @@ class _Options:
     modality: str
     fourth_axis: str | None
     min_label_cover: float
+    labels_by_voxel: bool
+    overlap: str
     ids: str
     jobs: int | None
     memory_gb: float | None
@@ -48,6 +50,16 @@ class _Options:
 @click.option("--labels", help="Where labels are: a folder with files of the same stem, or a pattern such as '{id}_seg.nii.gz'.")
 @click.option("--classes", "classes_path", type=click.Path(path_type=Path), help="Names of the classes, id -> name: TOML, JSON or CSV.")
 @click.option("--min-label-cover", type=float, default=0.95, show_default=True, help="Least share of an image that its label must cover.")
+@click.option(
+    "--labels-by-voxel", is_flag=True, help="Do not believe the headers of labels: take them voxel for voxel, in the order of the files."
+)
+@click.option(
+    "--overlap",
+    type=click.Choice(["order", "smallest", "refuse"]),
+    default="order",
+    show_default=True,
+    help="Which class has a voxel that several masks or segments claim: the one with the highest id, the smallest, or refuse the case.",
+)
 @click.option("--fourth-axis", type=click.Choice(["refuse", "channels"]), help="What a fourth axis is.  [default: by layout, else refuse]")
 @click.option(
     "--ids",
@@ -72,6 +84,8 @@ def ingest(
     modality: str,
     fourth_axis: str | None,
     min_label_cover: float,
+    labels_by_voxel: bool,
+    overlap: str,
     ids: str,
     organs: str | None,
     pictures: Path | None,
@@ -90,7 +104,7 @@ def ingest(
     from augserver.store import DatasetWriter
 
     wanted = _parse_organs(organs, pictures, modality)
-    options = _Options(spacing_mm, modality, fourth_axis, min_label_cover, ids, jobs, memory_gb)
+    options = _Options(spacing_mm, modality, fourth_axis, min_label_cover, labels_by_voxel, overlap, ids, jobs, memory_gb)
     rule = None if labels is None else LabelRule.parse(labels, sources)
     classes = {} if classes_path is None else read_classes(classes_path)
     asked_layout = layout
@@ -155,6 +169,8 @@ def _config(options: _Options, rule: LabelRule | None, found: Arrangement) -> In
         labelled=any(scan.label is not None for scan in found.scans),
         fourth_axis=options.fourth_axis or found.fourth_axis,
         min_label_cover=options.min_label_cover,
+        labels_by_voxel=options.labels_by_voxel,
+        overlap=options.overlap,
         ids=options.ids,
         jobs=options.jobs if options.jobs is not None else len(os.sched_getaffinity(0)),
         memory_bytes=half if options.memory_gb is None else int(options.memory_gb * 1e9),

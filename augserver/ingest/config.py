@@ -9,6 +9,7 @@ from augserver.augment.recipe import MAX_SPACING_MM, MIN_SPACING_MM
 from augserver.errors import ConfigError, GeometryError
 from augserver.geometry import check_spacing
 from augserver.ingest.labels import LabelRule
+from augserver.ingest.masks import OVERLAP
 
 FOURTH_AXIS = ("refuse", "channels")
 IDS = ("auto", "names", "hashed")
@@ -25,6 +26,8 @@ class IngestConfig:
         labelled: whether the dataset has labels; with `labels` it has.
         fourth_axis: what a fourth axis of a file is: "refuse" it, or take it as "channels".
         min_label_cover: least share of an image that its label's grid must cover, 0 to 1; what is beyond counts as background.
+        labels_by_voxel: the headers of labels are not believed: a label's voxels are its scan's, in the order of the files.
+        overlap: which class has a voxel that several masks or segments claim: see masks.merge_masks.
         ids: what volumes are called: by "names" of files; "hashed", by their content; or "auto": by names unless the DICOM headers
             say that the name is the patient's.
         jobs: volumes in work at the same time.
@@ -37,6 +40,8 @@ class IngestConfig:
     labelled: bool = False
     fourth_axis: str = "refuse"
     min_label_cover: float = 0.95  # one slice in twenty may be missing; a label of another body part covers far less
+    labels_by_voxel: bool = False
+    overlap: str = "order"
     ids: str = "auto"
     jobs: int = 1
     memory_bytes: int = 2 << 30
@@ -46,7 +51,11 @@ class IngestConfig:
             check_spacing(self.spacing_mm, what="--spacing-mm")
             if not all(MIN_SPACING_MM <= each <= MAX_SPACING_MM for each in self.spacing_mm):
                 raise GeometryError(f"--spacing-mm must be {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, got {self.spacing_mm}")
-        for name, value, allowed in (("--fourth-axis", self.fourth_axis, FOURTH_AXIS), ("--ids", self.ids, IDS)):
+        for name, value, allowed in (
+            ("--fourth-axis", self.fourth_axis, FOURTH_AXIS),
+            ("--overlap", self.overlap, OVERLAP),
+            ("--ids", self.ids, IDS),
+        ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         if not 0 <= self.min_label_cover <= 1:

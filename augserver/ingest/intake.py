@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from augserver.errors import VolumeError
 from augserver.geometry import Affine, spacing_of
 from augserver.ingest.config import IngestConfig
+from augserver.ingest.label_place import place_label
 from augserver.ingest.label_source import LabelFile, LabelSource
 from augserver.ingest.naming import Naming
 from augserver.ingest.orthogonal import orthogonal_scan
@@ -109,8 +110,8 @@ def _read(
             GRID_SHAPE: list(scan.grid),
             GRID_AFFINE: scan.affine.tolist(),
         }
+        grid, grid_affine = scan.grid, scan.affine
         del scan
-        grid, grid_affine = original.grid, original.affine
         image, affine, notes = _prepare(original, source, config)
         del original
         carried: NDArray[np.uint8] | None = None
@@ -147,15 +148,17 @@ def _prepare(scan: Scan, source: Source, config: IngestConfig) -> tuple[NDArray[
 
 def _carry(
     label: LabelSource,
-    image: tuple[Sequence[int], Affine],
+    image: tuple[tuple[int, int, int], Affine],
     target: tuple[tuple[int, ...], Affine],
     config: IngestConfig,
     name: str,
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The label on the grid `target` and notes on it; `image` is the grid of the scan before it was resampled."""
-    ids, affine, notes = label.read()
+    """The label on the grid `target` and notes on it; `image` is the grid of the scan as its file has it."""
+    ids, affine, notes = label.read(overlap=config.overlap)
     shape, image_affine = image
-    cover = cover_share(shape, image_affine, ids.shape, affine)
+    affine, same, told = place_label(ids.shape, affine, shape, image_affine, by_voxel=config.labels_by_voxel, name=name)
+    notes = told + notes
+    cover = 1.0 if same else cover_share(shape, image_affine, ids.shape, affine)
     if cover == 0:
         raise VolumeError(f"{name}: the label does not overlap the image anywhere: they do not belong together, or one has a wrong origin")
     if cover < config.min_label_cover:
@@ -163,7 +166,7 @@ def _carry(
             f"{name}: the label's grid covers {cover:.0%} of the image, at least {config.min_label_cover:.0%} is needed: beyond it nobody "
             "looked; crop the image to its label, or lower --min-label-cover to count the rest as background"
         )
-    if ids.shape != tuple(shape) or not np.allclose(affine, image_affine, atol=1e-2):
+    if not same:
         notes += (f"label carried over from its own grid, which covers {cover:.1%} of the image",)
     (depth, height, width), target_affine = target
     return carry_label(ids, affine, (depth, height, width), target_affine), notes

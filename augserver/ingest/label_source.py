@@ -12,22 +12,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from augserver.errors import VolumeError
-from augserver.geometry import Affine, to_canonical
+from augserver.geometry import Affine
+from augserver.ingest.label_place import same_grid, turned
+from augserver.ingest.label_values import class_ids, mask_of
+from augserver.ingest.masks import merge_masks
 from augserver.ingest.readers.dicom import stack_of
 from augserver.ingest.readers.dicom_header import DicomSlice
-from augserver.ingest.readers.formats import files_of, read_file
-from augserver.ingest.scan import canonical_scan, one_channel
-
-_SHOWN = 8
+from augserver.ingest.readers.formats import files_of, read_file, split_suffix
+from augserver.ingest.scan import one_channel
 
 
 class LabelGrid(NamedTuple):
     """Class ids on the label's own grid.
 
     Attributes:
-        ids: uint8 (Z, Y, X), axes to Superior, Posterior, Left as nearly as flips come; they may be sheared.
+        ids: uint8 (Z, Y, X), axes as the file has them; they may be sheared.
         affine: (4, 4), zyx voxel -> xyz LPS mm.
-        notes: for the report.
+        notes: for the report and the store: without names of files.
     """
 
     ids: NDArray[np.uint8]
@@ -44,11 +45,13 @@ class LabelSource(Protocol):
     def files(self) -> list[Path]:
         """Every file it comes from."""
 
-    def read(self) -> LabelGrid:
+    def read(self, *, overlap: str) -> LabelGrid:
         """Read it.
 
+        Args:
+            overlap: which class has a voxel that several claim, see masks.merge_masks.
         Raises:
-            VolumeError: a file cannot be trusted, or its values are no class ids 0..255.
+            VolumeError: a file cannot be trusted, its values are no class ids 0..255, or classes overlap in a way that is not allowed.
         """
 
 
@@ -64,14 +67,20 @@ class LabelFile:
     def files(self) -> list[Path]:
         return files_of(self.path)
 
-    def read(self) -> LabelGrid:
-        scan = canonical_scan(read_file(self.path))
-        return LabelGrid(_class_ids(one_channel(scan, name=self.path.name), self.path.name), scan.affine)
+    def read(self, *, overlap: str) -> LabelGrid:
+        scan = read_file(self.path)
+        if len(scan.voxels) > 1:
+            raise VolumeError(
+                f"{self.path.name}: has {len(scan.voxels)} channels (a fourth axis), a label has one class id per voxel; "
+                "if each channel is a class (one-hot), join them in one 3-D file, for example by argmax over the channels"
+            )
+        ids, notes = class_ids(scan.voxels[0], name=self.path.name)
+        return LabelGrid(ids, scan.affine, notes)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelMasks:
-    """One file per class, all on one grid; what is not 0 belongs to the class. Where masks overlap, the higher id stands."""
+    """One file per class, all on one grid: 0 outside, 1 or 255 inside."""
 
     masks: Mapping[int, Path]
 
@@ -81,22 +90,25 @@ class LabelMasks:
     def files(self) -> list[Path]:
         return [file for path in self.masks.values() for file in files_of(path)]
 
-    def read(self) -> LabelGrid:
-        merged: LabelGrid | None = None
-        overlap = 0
-        for class_id, path in sorted(self.masks.items()):
-            scan = canonical_scan(read_file(path))
-            inside = one_channel(scan, name=path.name) != 0
-            if merged is None:
-                merged = LabelGrid(np.zeros(scan.grid, np.uint8), scan.affine)
-            if scan.grid != merged.ids.shape or not np.allclose(scan.affine, merged.affine, atol=1e-3):
-                raise VolumeError(f"{path.name}: lies on another grid than the masks before it; masks of a case must share one")
-            overlap += int(np.count_nonzero(merged.ids[inside]))
-            merged.ids[inside] = class_id
-        if merged is None:
-            raise VolumeError("the folder of masks is empty; add the masks, or take the case out")
-        notes = (f"{len(self.masks)} masks merged",) + ((f"{overlap} voxels in two masks: the higher id stands",) if overlap else ())
-        return merged._replace(notes=notes)
+    def read(self, *, overlap: str) -> LabelGrid:
+        grids: dict[str, tuple[tuple[int, ...], Affine]] = {}
+        notes: dict[str, None] = {}
+
+        def read_mask(class_id: int) -> NDArray[np.bool_]:
+            path = self.masks[class_id]
+            scan = read_file(path)
+            inside, told = mask_of(one_channel(scan, name=path.name), name=path.name)
+            grids[path.name] = scan.grid, scan.affine
+            notes.update(dict.fromkeys(f"mask {split_suffix(path)[0]}: {note}" for note in told))
+            first, grid = next(iter(grids.items()))
+            fit, _ = same_grid(*grid, scan.grid, scan.affine)
+            if fit is None:
+                raise VolumeError(f"{path.name}: lies on another grid than {first}; masks of a case must share one: resample them first")
+            return turned(inside, fit)
+
+        names = {class_id: split_suffix(path)[0] for class_id, path in self.masks.items()}
+        ids, lost = merge_masks(names, read_mask, overlap=overlap)
+        return LabelGrid(ids, next(iter(grids.values()))[1], (f"{len(names)} masks merged", *notes, *lost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +125,7 @@ class LabelPictures:
     def files(self) -> list[Path]:
         return list(self.pictures)
 
-    def read(self) -> LabelGrid:
+    def read(self, *, overlap: str) -> LabelGrid:
         if len(self.pictures) != len(self.slices):
             raise VolumeError(f"there are {len(self.pictures)} label pictures for {len(self.slices)} slices; one for each is needed")
         stack = stack_of(self.slices, name=self.pictures[0].parent.name)
@@ -129,8 +141,7 @@ class LabelPictures:
             if found.min() < 0:
                 raise VolumeError(f"{picture.name}: has grey values that are no class; allowed: {sorted(self.ids)}")
             plane[...] = found
-        turned, affine = to_canonical(ids, stack.affine)
-        return LabelGrid(turned, affine, (f"label from {len(self.pictures)} pictures",))
+        return LabelGrid(ids, stack.affine, (f"label from {len(self.pictures)} pictures",))
 
 
 def _read_picture(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -141,18 +152,3 @@ def _read_picture(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
             return np.asarray(picture.convert("L"), np.uint8)
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for broken chunks
         raise VolumeError(f"{path.name}: is no readable PNG ({error}); copy it again from its source") from error
-
-
-def _class_ids(voxels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
-    ids = np.empty(voxels.shape, np.uint8)
-    wrong = np.empty(0, voxels.dtype)
-    for index, plane in enumerate(voxels):
-        with np.errstate(invalid="ignore"):  # NaN and what lies beyond uint8 is found by the comparison
-            np.copyto(ids[index], plane, casting="unsafe")
-        differs = ids[index] != plane
-        if differs.any():
-            wrong = np.unique(np.concatenate([wrong, plane[differs]]))[: _SHOWN + 1]
-    if wrong.size:
-        shown = ", ".join([f"{value:g}" for value in wrong[:_SHOWN].tolist()] + ["..."] * (wrong.size > _SHOWN))
-        raise VolumeError(f"{name}: has values that are no class ids: {shown}; allowed: whole numbers 0 to 255; renumber the classes")
-    return ids

@@ -1,8 +1,7 @@
-"""Turn the values of a label file into class ids, and say exactly which values cannot be."""
+"""Turn the values of a label file into class ids, or into one mask, and say exactly which values cannot be."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from augserver.errors import VolumeError
 
 ALMOST = 1e-3  # a slope stored as float32 and scaled int16 (SPM writes 3 / 32767) leave ids off by less
 _SHOWN = 8
+_FRACTIONS = "if it was interpolated, resample it again with nearest neighbour; if it holds probabilities, threshold them"
 
 
 def is_almost_whole(voxels: NDArray[Any]) -> NDArray[np.bool_]:
@@ -32,37 +32,49 @@ def class_ids(voxels: NDArray[Any], *, name: str) -> tuple[NDArray[np.uint8], tu
     Raises:
         VolumeError: a value is not within ALMOST of a whole number from 0 to 255.
     """
+    ids, wrong, notes = _rounded(voxels)
+    if wrong.size:
+        way_out = "renumber the classes" if is_almost_whole(wrong).all() else _FRACTIONS
+        raise VolumeError(f"{name}: has values that are no class ids: {shown_values(wrong)}; allowed: whole numbers 0 to 255; {way_out}")
+    return ids, notes
+
+
+def mask_of(voxels: NDArray[Any], *, name: str) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """The voxels that a mask marks, and notes on values other than 0 and 1.
+
+    Args:
+        voxels, name: as for `class_ids`.
+    Raises:
+        VolumeError: the values are neither 0 and 1 nor 0 and 255, within ALMOST.
+    """
+    ids, wrong, notes = _rounded(voxels)
+    found = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
+    if wrong.size or not (set(found.tolist()) <= {0, 1} or set(found.tolist()) <= {0, 255}):
+        shown = shown_values(wrong if wrong.size else found)
+        way_out = _FRACTIONS if not is_almost_whole(wrong).all() else "write one mask per class, or one label file for all of them"
+        raise VolumeError(f"{name}: has values that are no mask: {shown}; allowed: 0 and 1, or 0 and 255; {way_out}")
+    if found[-1] == 255:
+        notes += ("255 marks the inside",)
+    return ids != 0, notes
+
+
+def shown_values(values: NDArray[Any], most: int = _SHOWN) -> str:
+    """Values with all their digits: 0.99999994, not 1."""
+    return ", ".join([str(value) for value in values[:most]] + ["..."] * (values.size > most))
+
+
+def _rounded(voxels: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[Any], tuple[str, ...]]:
+    """Rounded values (without meaning where they are wrong), the wrong ones (a few more than are shown), and a note if any was rounded."""
     ids = np.empty(voxels.shape, np.uint8)
-    wrong: set[Any] = set()
-    rounded: set[Any] = set()
+    wrong, rounded = np.empty(0, voxels.dtype), np.empty(0, voxels.dtype)
     for out, plane in zip(ids, voxels, strict=True):
         with np.errstate(invalid="ignore"):  # NaN and what lies beyond uint8 is found by the comparison
             np.copyto(out, np.rint(plane) if plane.dtype.kind == "f" else plane, casting="unsafe")
         differs = out != plane
-        if not differs.any():
-            continue
-        values = np.unique(plane[differs])
-        with np.errstate(invalid="ignore"):
-            allowed = is_almost_whole(values) & (np.rint(values) >= 0) & (np.rint(values) <= 255)
-        rounded.update(values[allowed])
-        wrong.update(values[~allowed])
-        if len(wrong) > _SHOWN:
-            break
-    if wrong:
-        raise VolumeError(
-            f"{name}: has values that are no class ids: {shown_values(sorted(wrong))}; allowed: whole numbers 0 to 255 (within {ALMOST:g}); "
-            f"{_way_out(np.array(list(wrong)))}"
-        )
-    notes = (f"almost whole label values rounded, such as {shown_values(sorted(rounded), most=3)}",) if rounded else ()
-    return ids, notes
-
-
-def shown_values(values: Sequence[Any], most: int = _SHOWN) -> str:
-    """NumPy scalars with all their digits: 0.99999994, not 1."""
-    return ", ".join([str(value) for value in values[:most]] + ["..."] * (len(values) > most))
-
-
-def _way_out(wrong: NDArray[Any]) -> str:
-    if not is_almost_whole(wrong).all():
-        return "if it was interpolated, resample it again with nearest neighbour; if it holds probabilities, threshold them"
-    return "renumber the classes"
+        if differs.any():
+            values = np.unique(plane[differs])
+            taken = is_almost_whole(values) & (np.rint(values) >= 0) & (np.rint(values) <= 255)
+            wrong = np.unique(np.concatenate([wrong, values[~taken]]))[: _SHOWN + 1]
+            rounded = np.unique(np.concatenate([rounded, values[taken]]))[: _SHOWN + 1]
+    notes = (f"label values that are almost whole were rounded: {shown_values(rounded)}",) if rounded.size else ()
+    return ids, wrong, notes
