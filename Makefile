@@ -12,7 +12,7 @@ demo: $(VENV)/demo.stamp
 
 # Two files of tests at a time: many of them wait for servers and frameworks to start, and CI has two cores. PYTEST= adds options.
 test: $(VENV)/test.stamp
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/pytest -n 2 --dist loadfile$(if $(PYTEST), $(PYTEST))
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -58,6 +58,11 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     try:
         code = augserver.main(args, prog_name="augserver", standalone_mode=False)
+    except click.UsageError as error:
+        from augserver.errors import RequestError
+
+        error.show()
+        code = RequestError.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from augclient.contract import EXIT_NOTHING_USABLE, EXIT_SOME_REFUSED
 
 from augserver.cli.ingest_progress import ingest_with_progress
 from augserver.cli.ingest_report import json_report, print_report, skipped_text
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from augserver.ingest import IngestConfig, LabelRule
     from augserver.ingest.layouts import Arrangement
 
-_SOME_REFUSED = 3
-_NOTHING_USABLE = 2
 _LAYOUTS = "auto|plain|ct-org|lits|decathlon|nnunet|csv|totalsegmentator|chaos"
 
 
@@ -115,7 +114,9 @@ def ingest(
     if not found.scans:
         where = ", ".join(map(str, sources))
         click.echo(f"augserver: no scan in {where}{skipped_text(found.skipped)}; NIfTI, NRRD, MetaImage and DICOM are read", err=True)
-        return _NOTHING_USABLE
+        if as_json:
+            click.echo(json.dumps(json_report(out, layout, "", [], found.skipped), indent=1))
+        return EXIT_NOTHING_USABLE
     with DatasetWriter(out, modality=modality, classes=names, preprocessing=config.preprocessing) as writer:
         outcomes, stopped = ingest_with_progress(found.scans, writer, config)
         if stopped:
@@ -138,10 +139,10 @@ def ingest(
         if labelled is not None:
             print_organs(out, labelled)
     if not usable:
-        return _NOTHING_USABLE
+        return EXIT_NOTHING_USABLE
     if labelled is not None and labelled.stopped:
         return labelled.exit_code
-    return _SOME_REFUSED if any(outcome.info is None for outcome in outcomes) or (labelled and labelled.exit_code) else 0
+    return EXIT_SOME_REFUSED if any(outcome.info is None for outcome in outcomes) or (labelled and labelled.exit_code) else 0
 
 
 def _find(sources: Sequence[Path], layout: str, rule: LabelRule | None, modality: str, classes: dict[int, str]) -> tuple[str, Arrangement]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from augclient.contract import EXIT_NOTHING_USABLE, EXIT_SOME_REFUSED
 
 from augserver.cli.ingest_progress import finish_volumes_on_signal
 from augserver.cli.organ_pictures import save_picture
@@ -18,9 +19,6 @@ from augserver.cli.tables import organ_table, print_lines
 if TYPE_CHECKING:
     from augserver.ingest.organ_labels import LabelledVolume, OrganOutcome
     from augserver.store import Dataset
-
-_SOME_REFUSED = 3
-_NOTHING_LABELLED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +43,7 @@ class OrganReport:
         if self.stopped:
             return 128 + self.stopped
         labelled = [bool(outcome.voxels) for outcomes in self.organs.values() for outcome in outcomes]
-        return 0 if all(labelled) else _SOME_REFUSED if any(labelled) else _NOTHING_LABELLED
+        return 0 if all(labelled) else EXIT_SOME_REFUSED if any(labelled) else EXIT_NOTHING_USABLE
 
 
 @click.command()

@@ -1,18 +1,18 @@
 """The one tree of errors, shared by client and server.
 
     AugError                        INTERNAL             exit 1
-    +-- RequestError                INVALID_ARGUMENT     2    a field of a request: which, got, allowed
-    |   +-- ConfigError             INVALID_ARGUMENT     2    a setting or a command-line value
-    |   +-- RecipeError             INVALID_ARGUMENT     2    a key or value of a recipe
-    |   +-- PatchError              INVALID_ARGUMENT     2    a patch that the volumes cannot give
-    |   +-- GeometryError           INVALID_ARGUMENT     2    spacing, affine or shape without meaning
+    +-- RequestError                INVALID_ARGUMENT     64   a field of a request: which, got, allowed
+    |   +-- ConfigError             INVALID_ARGUMENT     64   a setting or a command-line value
+    |   +-- RecipeError             INVALID_ARGUMENT     64   a key or value of a recipe
+    |   +-- PatchError              INVALID_ARGUMENT     64   a patch that the volumes cannot give
+    |   +-- GeometryError           INVALID_ARGUMENT     64   spacing, affine or shape without meaning
     +-- NotFoundError               NOT_FOUND            4    no such volume, class or file
     +-- BudgetError                 RESOURCE_EXHAUSTED   5    memory, message size or number of streams: which, how much
     +-- StateError                  FAILED_PRECONDITION  6    state of another dataset or recipe
     |   +-- StoreError              FAILED_PRECONDITION  6    not a dataset, or one that is damaged
     |   +-- BackendError            FAILED_PRECONDITION  6    a backend that this machine cannot run
     |   +-- DivergedError           FAILED_PRECONDITION  6    a network in training whose numbers are not finite any more
-    +-- VolumeError                 DATA_LOSS            3    a scan or label file that cannot be trusted
+    +-- VolumeError                 DATA_LOSS            65   a scan or label file that cannot be trusted
     +-- AuthError                   UNAUTHENTICATED      7    no token, or one that the server does not know
     |   +-- ForbiddenError          PERMISSION_DENIED    7    a token without the right that the call needs
     +-- UnavailableError            UNAVAILABLE          8    draining or unreachable: try again, or elsewhere
@@ -21,6 +21,9 @@
 
 A message says what, where, what was got, what is allowed, and the way out. The server sends the class name along with its
 gRPC status, so that the client raises the same class.
+
+No exit code is 2 or 3: commands that report on many scans end with these if none, or not all, are usable (augclient.contract). 64 and 65
+are those of sysexits.h for a wrong command line and for wrong data; an option that a command does not know ends with 64, too.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class RequestError(AugError):
     """A request names a value that is not allowed."""
 
     status = grpc.StatusCode.INVALID_ARGUMENT
-    exit_code = 2
+    exit_code = 64
 
 
 class ConfigError(RequestError):
@@ -95,7 +98,7 @@ class VolumeError(AugError):
     """A scan or label file cannot be trusted."""
 
     status = grpc.StatusCode.DATA_LOSS
-    exit_code = 3
+    exit_code = 65
 
 
 class AuthError(AugError):

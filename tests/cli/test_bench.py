@@ -81,8 +81,8 @@ def test_the_advice_follows_from_the_numbers(step_ms: float | None, words: list[
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--patch", "8,8"], 2, "--patch must be three sizes"),
-        (["--patch", "8,16,300"], 2, "patch"),
+        (["--patch", "8,8"], 64, "--patch must be three sizes"),
+        (["--patch", "8,16,300"], 64, "patch"),
         (["--recipe", "none.toml"], 4, "none.toml"),
     ],
 )

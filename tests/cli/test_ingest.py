@@ -75,6 +75,9 @@ def test_some_refused_is_3_and_nothing_usable_is_2(scans: Path, tmp_path: Path, 
     code, _, stderr = run("ingest", tmp_path / "empty", "--out", tmp_path / "none.zarr")
     assert code == 2
     assert "no scan in" in stderr
+    code, stdout, _ = run("ingest", tmp_path / "empty", "--out", tmp_path / "none.zarr", "--json")
+    report = json.loads(stdout)
+    assert (code, report["volumes"], report["refused"], report["fingerprint"]) == (2, [], [], "")
     assert not (tmp_path / "none.zarr").exists()
 
 
@@ -102,18 +105,18 @@ def test_json_report(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> No
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--spacing-mm", "1,2"], 2, "--spacing-mm must be one number or three"),
-        (["--spacing-mm", "-3"], 2, "--spacing-mm must be three finite numbers > 0"),
-        (["--spacing-mm", "nan"], 2, "--spacing-mm must be three finite numbers > 0"),
-        (["--layout", "bids"], 2, "--layout must be one of auto, plain, ct-org"),
-        (["--layout", "lits"], 2, "no scan found; wanted files volume-N"),
-        (["--layout", "lits", "--labels", "{id}_seg.nii.gz"], 2, "both say where labels are"),
-        (["--min-label-cover", "1.5"], 2, "--min-label-cover must be 0 to 1, got 1.5"),
-        (["--jobs", "0"], 2, "--jobs and --memory-gb must be positive"),
-        (["--memory-gb", "-1"], 2, "--jobs and --memory-gb must be positive"),
-        (["--modality", "pet"], 2, "'pet' is not one of 'ct', 'mr'"),
-        (["--labels", "nowhere"], 2, "neither a folder nor a pattern"),
-        (["--classes", "absent.toml"], 2, "--classes absent.toml: cannot be read"),
+        (["--spacing-mm", "1,2"], 64, "--spacing-mm must be one number or three"),
+        (["--spacing-mm", "-3"], 64, "--spacing-mm must be three finite numbers > 0"),
+        (["--spacing-mm", "nan"], 64, "--spacing-mm must be three finite numbers > 0"),
+        (["--layout", "bids"], 64, "--layout must be one of auto, plain, ct-org"),
+        (["--layout", "lits"], 64, "no scan found; wanted files volume-N"),
+        (["--layout", "lits", "--labels", "{id}_seg.nii.gz"], 64, "both say where labels are"),
+        (["--min-label-cover", "1.5"], 64, "--min-label-cover must be 0 to 1, got 1.5"),
+        (["--jobs", "0"], 64, "--jobs and --memory-gb must be positive"),
+        (["--memory-gb", "-1"], 64, "--jobs and --memory-gb must be positive"),
+        (["--modality", "pet"], 64, "'pet' is not one of 'ct', 'mr'"),
+        (["--labels", "nowhere"], 64, "neither a folder nor a pattern"),
+        (["--classes", "absent.toml"], 64, "--classes absent.toml: cannot be read"),
     ],
 )
 def test_options_that_are_not_allowed_are_told_before_any_work(

@@ -66,11 +66,11 @@ def test_it_needs_no_package_of_the_page(dataset: Path, recipe: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--patch", "8,8"], 2, "--patch must be three whole numbers"),
-        (["--patch", "21,8,8"], 2, "exceeds volume"),
-        (["--patch", "999999,999999,999999"], 2, "lower the patch"),
+        (["--patch", "8,8"], 64, "--patch must be three whole numbers"),
+        (["--patch", "21,8,8"], 64, "exceeds volume"),
+        (["--patch", "999999,999999,999999"], 64, "lower the patch"),
         (["--volume", "c"], 4, "no volume 'c'"),
-        (["--seeds", "9"], 2, "9 is not in the range 1<=x<=8"),
+        (["--seeds", "9"], 64, "9 is not in the range 1<=x<=8"),
         (["--out", "/nowhere/sheet.png"], 6, "cannot be written"),
         (["--recipe", "/nowhere/recipe.toml"], 4, "does not exist"),
     ],

@@ -134,7 +134,7 @@ def test_a_csv_without_the_columns_is_refused(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(SystemExit) as stop:
         main(["ingest", str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "out.zarr")])
-    assert stop.value.code == 2
+    assert stop.value.code == 64
     assert "needs the columns image and label, filled" in capsys.readouterr().err
 
 

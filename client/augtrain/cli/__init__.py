@@ -54,6 +54,11 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     try:
         code = augtrain.main(args, prog_name="augtrain", standalone_mode=False)
+    except click.UsageError as error:
+        from augclient.errors import RequestError
+
+        error.show()
+        code = RequestError.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from augtrain.predict import PredictConfig, Prediction, Refusal
     from augtrain.predict.prediction import OnVolume
 
-_SOME_REFUSED = 3
-
 
 @click.command()
 @click.argument("sources", nargs=-1, metavar="SRC...")
@@ -56,6 +54,7 @@ def predict(
 
     Exit code 0: all are segmented; 3: some were refused, and the report says why.
     """
+    from augclient.contract import EXIT_SOME_REFUSED
     from augclient.errors import ConfigError
 
     config = _config(**options)
@@ -76,7 +75,7 @@ def predict(
                 click.echo(_line(outcome))
     if as_json:
         click.echo(json.dumps(_report(outcomes), indent=1))
-    return _SOME_REFUSED if _report(outcomes)["refused"] else 0
+    return EXIT_SOME_REFUSED if _report(outcomes)["refused"] else 0
 
 
 def _config(patch: str | None, tta: int, tta_recipe: Path | None, classes: str | None, **others: Any) -> PredictConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,19 +39,33 @@ def read_classes(path: Path) -> dict[int, str]:
     return {int(key): name.strip() for key, name in table.items()}
 
 
-def classes_of(files: Iterable[LabelFile]) -> dict[int, str] | None:
-    """The classes that the headers name, taken together; None where none names any.
+class CommonNames:
+    """What the headers of all files together call the classes: each id as most of them do, the first of several that are equally common.
 
-    Raises:
-        ConfigError: two files give one id different names, so they were not made for the same classes.
+    Attributes:
+        classes: id -> name; empty where no header names any.
     """
-    named: dict[int, tuple[str, Path]] = {}
-    for file in files:
-        for class_id, name in (file.classes or {}).items():
-            other, path = named.setdefault(class_id, (name, file.path))
-            if other != name:
-                raise ConfigError(
-                    f"class {class_id} is {other!r} in {path} and {name!r} in {file.path}; scores of the two as one class mean nothing; "
-                    "if they are the same, name the classes with --classes"
-                )
-    return {class_id: name for class_id, (name, _) in sorted(named.items())} or None
+
+    def __init__(self, files: Iterable[LabelFile]) -> None:
+        named: dict[int, Counter[str]] = {}
+        self._first: dict[tuple[int, str], Path] = {}
+        for file in files:
+            for class_id, name in (file.classes or {}).items():
+                named.setdefault(class_id, Counter())[name] += 1
+                self._first.setdefault((class_id, name), file.path)
+        self.classes = {class_id: counts.most_common(1)[0][0] for class_id, counts in sorted(named.items())}
+
+    def check(self, files: Iterable[LabelFile]) -> None:
+        """Refuse files that were not made for these classes: scores of two organs as one class mean nothing.
+
+        Raises:
+            ConfigError: one calls an id otherwise.
+        """
+        for file in files:
+            for class_id, name in (file.classes or {}).items():
+                common = self.classes[class_id]
+                if name != common:
+                    raise ConfigError(
+                        f"class {class_id} is {name!r} in {file.path} and {common!r} in {self._first[class_id, common]}; scores of the two "
+                        "as one class mean nothing; if they are the same, name the classes with --classes"
+                    )

@@ -21,16 +21,18 @@ class Case:
     truth: Path
 
 
-def find_cases(predictions: Path, truth: Path, *, only_predicted: bool = False) -> list[Case]:
-    """Pair the files, sorted by name.
+def find_cases(predictions: Path, truth: Path, *, only_predicted: bool = False) -> tuple[list[Case], dict[str, str]]:
+    """Pair the files.
 
     Args:
         predictions: a file or a folder; a folder is not searched below its own files.
         truth: of the same kind. In folders, `case.nii` and `case.nii.gz` have the same name.
-        only_predicted: leave out truths without a prediction, which are an error otherwise: a mean over the cases that a
+        only_predicted: leave out truths without a prediction, which are refused cases otherwise: a mean over the cases that a
             network happened to finish flatters it.
+    Returns:
+        The pairs, sorted by name; and the names of files without a partner -> that, in a sentence.
     Raises:
-        NotFoundError: a path does not exist, a folder has no label map, or a file has no partner.
+        NotFoundError: a path does not exist, a folder has no label map, or no file has a partner.
         ConfigError: a file against a folder, a file against itself, or two files of one name.
     """
     for role, path in (("predictions", predictions), ("truth", truth)):
@@ -42,12 +44,18 @@ def find_cases(predictions: Path, truth: Path, *, only_predicted: bool = False) 
     if predictions.samefile(truth):
         raise ConfigError(f"{predictions} is given as prediction and as truth; it would score itself perfectly")
     if not predictions.is_dir():
-        return [Case(_name(predictions), predictions, truth)]
+        return [Case(_name(predictions), predictions, truth)], {}
     predicted, true = _label_maps(predictions), _label_maps(truth)
-    _check_partners(predicted, true, truth, "prediction", "truth", "")
+    if not predicted.keys() & true.keys():
+        raise NotFoundError(
+            f"no file in {predictions} has the name of one in {truth}: {_shown(predicted)} against {_shown(true)}; "
+            "rename them: a prediction has the name of its truth"
+        )
+    alone = {name: f"{predicted[name].name} has no truth of the same name in {truth}" for name in predicted.keys() - true.keys()}
     if not only_predicted:
-        _check_partners(true, predicted, predictions, "truth", "prediction", ", or score only what is predicted with --only-predicted")
-    return [Case(name, path, true[name]) for name, path in sorted(predicted.items())]
+        for name in true.keys() - predicted.keys():
+            alone[name] = f"{true[name].name} has no prediction in {predictions}; --only-predicted leaves such out"
+    return [Case(name, path, true[name]) for name, path in sorted(predicted.items()) if name in true], alone
 
 
 def _label_maps(folder: Path) -> dict[str, Path]:
@@ -63,15 +71,8 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _check_partners(some: dict[str, Path], others: dict[str, Path], other_folder: Path, role: str, other_role: str, way_out: str) -> None:
-    alone = sorted(some.keys() - others.keys())
-    if alone:
-        names = ", ".join(some[name].name for name in alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
-        raise NotFoundError(
-            f"{len(alone)} of {len(some)} {role} files have no {other_role} of the same name in {other_folder}: {names}; "
-            f"it has {', '.join(sorted(path.name for path in others.values())[:_SHOWN])}{', ...' if len(others) > _SHOWN else ''}; "
-            f"rename or add files, or move these away{way_out}"
-        )
+def _shown(files: dict[str, Path]) -> str:
+    return ", ".join(sorted(path.name for path in files.values())[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
 
 
 def _name(path: Path) -> str:

@@ -38,10 +38,22 @@ _OVERALL = {
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print a table of volumes, two of classes, the totals, and why scores are undefined."""
+    """Print a table of volumes, two of classes, the totals, why scores are undefined, and which volumes were not scored, and why."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPE_WIDTH)
+    if evaluation.reports:
+        _print_scores(console, evaluation)
+    for name, said in evaluation.notes.items():
+        console.print(Text(f"note {name}: {'; '.join(said)}"), soft_wrap=True)
+    for name, reason in evaluation.refused.items():
+        console.print(Text(f"refused {name}: {reason}"), soft_wrap=True)
+    if evaluation.refused:
+        scored = f"{len(evaluation.reports)} of {len(evaluation.reports) + len(evaluation.refused)} volumes are scored"
+        console.print(Text(f"{scored}; the scores are of these alone"), soft_wrap=True)
+
+
+def _print_scores(console: Console, evaluation: Evaluation) -> None:
     summary = evaluation.summary
     present = {key: each for key, each in summary.per_class.items() if each.counts.truth or each.counts.prediction}
     organs = {key: each for key, each in present.items() if key}

@@ -1,4 +1,7 @@
-"""Read label maps from NIfTI files; what is no label map is refused, not rounded."""
+"""Read label maps from NIfTI files; what is no label map is refused.
+
+Values that miss a whole number by the rounding of a scaled or interpolating tool are taken for it, and said; nothing else is rounded.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ _MAX_ID = 65535
 _SHOWN = 6
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSED = np.eye(4)[[2, 1, 0, 3]]  # zyx <-> xyz
+_WHOLE_WITHIN = 1e-3  # SPM keeps ids as int16 with a slope of n/32767, which gives 2.99991 for 3
 _MAX_COSINE = 1e-3  # between two axes; header rounding stays below, a tilted gantry is far above
 
 
@@ -63,9 +67,11 @@ class LabelFile:
     grid: Grid
     classes: dict[int, str] | None
 
-    def read(self) -> NDArray[np.unsignedinteger[Any]]:
+    def read(self, notes: list[str] | None = None) -> NDArray[np.unsignedinteger[Any]]:
         """The ids, (Z, Y, X) uint8 or, where ids exceed 255, uint16.
 
+        Args:
+            notes: gets a sentence if values are taken for the whole numbers that they miss by less than 0.001.
         Raises:
             VolumeError: truncated or corrupt, or values that are no whole numbers from 0 to 65535.
         """
@@ -73,7 +79,7 @@ class LabelFile:
             voxels = np.asanyarray(image.dataobj)
             while file.read(1 << 20):  # to the end: gzip compares its checksum there
                 pass
-        return _ids(voxels.T.reshape(self.grid.shape), self.path.name)
+        return _ids(voxels.T.reshape(self.grid.shape), self.path.name, [] if notes is None else notes)
 
 
 def open_label_file(path: Path) -> LabelFile:
@@ -146,19 +152,29 @@ def _checked(affine: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     return affine
 
 
-def _ids(voxels: NDArray[Any], name: str) -> NDArray[np.unsignedinteger[Any]]:
-    """The values as ids, C order; float files are taken where every value is whole."""
+def _ids(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.unsignedinteger[Any]]:
+    """The values as ids, C order; float files are taken if every value is whole, or almost."""
     if voxels.dtype.kind not in "iufb":
         raise VolumeError(f"{name}: voxels of type {voxels.dtype} (colour or complex) are no class ids")
     if voxels.dtype.kind == "f":
-        wrong = voxels[~(np.isfinite(voxels) & (voxels == np.round(voxels)))]
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            whole = np.rint(voxels)
+            missed_by = np.abs(voxels - whole)
+        wrong = voxels[~(missed_by <= _WHOLE_WITHIN)]
         if wrong.size:
-            shown = ", ".join(f"{value:g}" for value in np.unique(wrong)[:_SHOWN].tolist())
             raise VolumeError(
-                f"{name}: {wrong.size} of its values are not whole, such as {shown}: it is no label map, or was interpolated; "
+                f"{name}: {wrong.size} of its values are not whole, such as {_shown(wrong)}: it is no label map, or was interpolated; "
                 "use the argmax of probabilities, or resample labels with nearest neighbour"
             )
+        almost = voxels[missed_by > 0]
+        if almost.size:
+            notes.append(f"{name}: {almost.size} of its values are almost whole, such as {_shown(almost)}, and are rounded")
+        voxels = whole
     low, high = int(voxels.min()), int(voxels.max())
     if low < 0 or high > _MAX_ID:
         raise VolumeError(f"{name}: ids run from {low} to {high}, allowed are 0 to {_MAX_ID}; renumber the classes")
     return np.array(voxels, np.uint8 if high <= 255 else np.uint16, order="C")  # a copy: nibabel may have mapped the file
+
+
+def _shown(values: NDArray[Any]) -> str:
+    return ", ".join(f"{value:.9g}" for value in np.unique(values)[:_SHOWN].tolist())

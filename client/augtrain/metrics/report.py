@@ -95,6 +95,16 @@ def report(
     return Report(per_class=per_class, overall=overall, voxels=voxels, boundary_tolerance_mm=tolerance_mm)
 
 
+def check_tolerance(tolerance_mm: float | None) -> None:
+    """Refuse a boundary tolerance that report() would refuse.
+
+    Raises:
+        RequestError: it is negative or not finite.
+    """
+    if tolerance_mm is not None and not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        raise RequestError(f"boundary_tolerance_mm must be a finite number >= 0, got {tolerance_mm}")
+
+
 def _counts(confusion: NDArray[np.int64], number: int) -> Counts:
     tp = int(confusion[number, number])
     fp, fn = int(confusion[:, number].sum()) - tp, int(confusion[number].sum()) - tp
@@ -129,8 +139,7 @@ def _steps(spacing: tuple[float, ...], directions: ArrayLike | None) -> NDArray[
 
 
 def _tolerance(tolerance_mm: float | None, shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
+    check_tolerance(tolerance_mm)
     if tolerance_mm is None:
         return BOUNDARY_TOLERANCE * math.hypot(*(size * step for size, step in zip(shape, spacing, strict=True)))
-    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-        raise RequestError(f"boundary_tolerance_mm must be a finite number >= 0, got {tolerance_mm}")
     return float(tolerance_mm)

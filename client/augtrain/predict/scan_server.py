@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from augclient.contract import EXIT_NOTHING_USABLE, EXIT_SOME_REFUSED
 from augclient.errors import AugError, BackendError, NotFoundError, UnavailableError
 
 _READY_S = 180.0  # importing takes a busy machine a minute
 _STOP_S = 15.0
 _READY = re.compile(r"serving on (\S+) ")
-_SOME_REFUSED, _NOTHING_USABLE = 3, 2  # exit codes of `augserver ingest`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,14 +130,19 @@ def augserver_command() -> list[str]:
 
 
 def _ingest(command: Sequence[str]) -> Any:
-    """Run `augserver ingest --json`; its report."""
+    """Run `augserver ingest --json`; its report, of at least one scan.
+
+    Raises:
+        NotFoundError: it found no scan. AugError: it failed, or refused an option.
+    """
     with run_child(command, log=None) as process:
         answer, _ = process.communicate()
-    if process.returncode not in (0, _SOME_REFUSED, _NOTHING_USABLE):
-        raise AugError(f"`augserver ingest` ended with code {process.returncode}; it says why above")
-    if not answer.strip():
+    if process.returncode not in (0, EXIT_SOME_REFUSED, EXIT_NOTHING_USABLE) or not answer.strip():
+        raise AugError(f"`augserver ingest` could not read the scans and ended with code {process.returncode}; it says why above")
+    report = json.loads(answer)
+    if not report["volumes"] and not report["refused"]:
         raise NotFoundError("no scan was found to segment; `augserver ingest` says above what it found instead")
-    return json.loads(answer)
+    return report
 
 
 @contextmanager

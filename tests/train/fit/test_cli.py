@@ -100,18 +100,18 @@ def test_a_backend_that_is_not_installed_is_told_with_a_way_out(
     seen: list[FitConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "augtrain.fit.run_progress", None)  # as for any module that cannot be found
-    assert exit_code(*["--server", "a:1", "--out", "r", "--recipe", "mild.toml", "--patch", "8,8,8"]) == 2
+    assert exit_code(*["--server", "a:1", "--out", "r", "--recipe", "mild.toml", "--patch", "8,8,8"]) == 64
     assert "which is not installed; pip install" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ("", 2, "server: got None"),
-        ("--server a:1 --out r --recipe mild.toml", 2, "batches.patch: got None"),
+        ("", 64, "server: got None"),
+        ("--server a:1 --out r --recipe mild.toml", 64, "batches.patch: got None"),
         ("--server a:1 --out r --recipe none.toml --patch 8,8,8", 4, "none.toml"),
-        ("--server a:1 --out r --recipe mild.toml --patch 8,8,x", 2, "Z,Y,X"),
-        ("--server a:1 --out r --recipe mild.toml --patch 8,8,8 --optimizer adma", 2, "did you mean 'adam'"),
+        ("--server a:1 --out r --recipe mild.toml --patch 8,8,x", 64, "Z,Y,X"),
+        ("--server a:1 --out r --recipe mild.toml --patch 8,8,8 --optimizer adma", 64, "did you mean 'adam'"),
         ("nothing.toml", 4, "nothing.toml"),
     ],
 )

@@ -181,7 +181,7 @@ def test_a_2d_network_segments_plane_by_plane(
         labels.append(np.asarray(nibabel.load(tmp_path / "out" / "flipped.nii.gz").dataobj).copy())
     np.testing.assert_array_equal(*labels)
     code, _, error = run("flipped", "--server", server._address, "--model", flat, "--out", tmp_path / "out", "--patch", "4,32,32")
-    assert (code, "1 voxel deep" in error) == (2, True)
+    assert (code, "1 voxel deep" in error) == (64, True)
 
 
 def test_a_saved_network_of_augtrain_answers_as_before(networks: dict[str, Any], card: ModelCard, tmp_path: Path) -> None:
@@ -224,16 +224,16 @@ def test_only_named_classes_and_their_largest_pieces_are_written(
     ("arguments", "code", "words"),
     [
         (["SCAN", "--model", "MODEL", "--classes", "bones"], 4, "did you mean 'bone'"),
-        (["SCAN", "--model", "MODEL", "--patch", "4,4,6"], 2, "strides need multiples of (4, 4, 4)"),
-        (["SCAN", "--model", "MODEL", "--patch", "4,4"], 2, "Z,Y,X"),
-        (["SCAN", "--model", "MODEL", "--overlap", "1"], 2, "overlap"),
+        (["SCAN", "--model", "MODEL", "--patch", "4,4,6"], 64, "strides need multiples of (4, 4, 4)"),
+        (["SCAN", "--model", "MODEL", "--patch", "4,4"], 64, "Z,Y,X"),
+        (["SCAN", "--model", "MODEL", "--overlap", "1"], 64, "overlap"),
         (["SCAN", "--model", "DAMAGED"], 6, "are damaged"),
         (["SCAN", "--model", "FOREIGN"], 6, "has no card.json"),
         (["SCAN", "--model", "absent"], 4, "no such folder"),
         (["SCAN", "--model", "MODEL", "--tta-recipe", "absent.toml"], 4, "absent.toml"),
-        (["SCAN", "--model", "MODEL", "--token-file", "t"], 2, "--server"),
+        (["SCAN", "--model", "MODEL", "--token-file", "t"], 64, "--server"),
         (["absent.nii", "--model", "MODEL"], 4, "absent.nii"),
-        (["--model", "MODEL"], 2, "nothing to segment"),
+        (["--model", "MODEL"], 64, "nothing to segment"),
         (["--server", "127.0.0.1:1", "--model", "MODEL"], 8, "127.0.0.1:1"),
         (["obliqe", "--server", "SERVER", "--model", "MODEL"], 4, "did you mean 'oblique'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import nibabel
 import numpy as np
 import psutil
 import pytest
-from augclient.errors import AuthError, BackendError, NotFoundError
+from augclient.errors import AugError, AuthError, BackendError, NotFoundError, RequestError
 from augtrain.predict import scan_server
 from augtrain.predict.scan_server import serve_scans
 
@@ -71,6 +72,19 @@ def test_a_fourth_axis_is_channels_where_the_model_has_several(temporary: Path, 
         else:
             with augclient.connect(served.address, token=served.token) as server:
                 assert server.dataset().infos["two"].shape == shape
+
+
+@pytest.mark.parametrize("wrong", [{"modality": "pet"}, {"spacing_mm": (-1.0, 1.0, 1.0)}], ids=str)
+def test_an_option_that_ingest_refuses_is_not_told_as_no_scan(scans: Path, temporary: Path, wrong: dict, capfd) -> None:
+    options: dict = {"modality": "ct", "spacing_mm": SPACING_MM} | wrong
+    with (
+        pytest.raises(AugError, match=f"could not read the scans and ended with code {RequestError.exit_code}") as caught,
+        serve_scans([scans], **options),
+    ):
+        pass
+    assert type(caught.value) is AugError
+    assert re.search("'pet' is not one of|--spacing-mm must be", capfd.readouterr().err)
+    assert list(temporary.iterdir()) == []
 
 
 def test_where_no_scan_is_usable_the_reasons_remain(scans: Path, temporary: Path) -> None:
