@@ -43,6 +43,7 @@ class StreamSpec:
         layout: of one batch.
         indices: step -> the sample indices of that batch: layout.image_shape[0] or, of a share of it, fewer, even none.
         start, stop: steps, half open.
+        stride: every how many of them one is made.
     """
 
     plan: Plan
@@ -50,6 +51,12 @@ class StreamSpec:
     indices: Callable[[int], Sequence[int]]
     start: int
     stop: int
+    stride: int = 1
+
+    @property
+    def batches(self) -> int:
+        """How many there are."""
+        return -((self.start - self.stop) // self.stride)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +167,7 @@ class BatchStream:
         if job.error is not None:
             raise job.error
         self._jobs.popleft()
-        self._delivered += 1
+        self._delivered += self._spec.stride
         self.ring.lease(job.slot)
         return Batch(job, self._take_back)
 
@@ -176,7 +183,7 @@ class BatchStream:
     def claim(self) -> _Job:
         """Take the next step and a slot for it."""
         job = _Job(self._next_step, self.ring.claim())
-        self._next_step += 1
+        self._next_step += self._spec.stride
         self._jobs.append(job)
         return job
 
@@ -258,7 +265,7 @@ class Scheduler:
             BudgetError: the stream's slots do not fit the budget, or a volume does not fit the cache.
             UnavailableError: the scheduler is closed.
         """
-        count = max(1, min(self._look_ahead + (leases or 1), spec.stop - spec.start))
+        count = max(1, min(self._look_ahead + (leases or 1), spec.batches))
         stream = BatchStream(self, spec, self.slots.open_ring(spec.layout, count, shared=leases > 0))
         with self.lock:
             if not self._closed:

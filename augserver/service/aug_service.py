@@ -220,7 +220,7 @@ class AugService:
                 else:
                     with batch:
                         yield from self._clock.timed_each("copy", self._encode(checked, batch))
-            step += 1
+            step += checked.spec.stride
             if step < checked.spec.stop:
                 self._check_draining()
 

@@ -79,7 +79,7 @@ class RequestReader:
             whole = batch_indices(step, size, rank, world)
             return whole if router is None else [index for index in whole if router.takes(plan.address(index)[2])]
 
-        spec = StreamSpec(plan=plan, layout=layout, indices=indices, start=start, stop=stop)
+        spec = StreamSpec(plan=plan, layout=layout, indices=indices, start=start, stop=stop, stride=request.stride or 1)
         return BatchRequest(spec=spec, split=self._split(request, layout))
 
     def read_sample(self, request: pb.GetSampleRequest) -> BatchRequest:

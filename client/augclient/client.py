@@ -146,6 +146,7 @@ class Server:
             patch: (Z, Y, X) voxels of the output; 2-D is Z = 1.
             batch_size: of the global batch; this rank gets its rank-th of `world` equal parts.
             steps: None: endless.
+            stride: of all batches every how many are delivered: one of W workers asks for start = its number and stride = W.
             image_dtype: "float32", "float16" or "uint8" (needs a window in the recipe).
             transport: "auto": memory shared with a server on this host, else gRPC; Stream.transport and .transport_reason say which and
                 why. "local": shared memory or an error (StateError and others, from the first next()); of one server, as batches of
@@ -188,10 +189,7 @@ class Server:
         fleet, address = self._fleet, self._fleet.only  # not self: a stream must not keep a forgotten Server alive, nor the reverse
         if address is None and transport == "local":
             road.rule_out("the batches are put together from several servers, in memory of their own")
-        own_calls = f"with stride {stride} every batch is a call of its own" if stride > 1 else ""
-        if own_calls:
-            road.rule_out(own_calls)
-        roads = FleetRoad(transport, timeout_s=self._timeout_s, ruled_out=own_calls)
+        roads = FleetRoad(transport, timeout_s=self._timeout_s)
 
         def receive(first: int, pool: BufferPool) -> Receiving:
             if address is None:
@@ -200,8 +198,9 @@ class Server:
                 )
             metadata = fleet.metadata  # of this thread, which is the trainer's
             return Receiver(
-                lambda step: road.open(fleet.calls(address), metadata, spec.request(step)),
+                lambda step: road.open(fleet.calls(address), metadata, spec.request(step, alone=road.ignores_stride)),
                 BatchAssembler(spec.form, pool, road),
+                road,
                 address=address,
                 spec=spec,
                 first=first,

@@ -68,6 +68,18 @@ def test_every_kind_of_stream_works_as_from_one_server(fleet, change):
     assert got
 
 
+@pytest.mark.parametrize("old", [1, 3])
+def test_servers_of_a_release_before_the_stride_take_part(toy, fleet, old):
+    for server in fleet[:old]:
+        server.servicer.knows_stride = False
+    with augclient.connect(addresses(fleet)) as server:
+        steps = []
+        for batch in server.stream(RECIPE, patch=PATCH, batch_size=BATCH, start=1, steps=20, stride=4):
+            assert_whole(toy, batch)
+            steps.append(batch.step)
+    assert steps == [1, 5, 9, 13, 17]
+
+
 def test_the_token_is_that_of_one_server_and_either_goes_on_with_it(toy, fleet):
     how = {"patch": PATCH, "batch_size": BATCH, "steps": 9}
     with augclient.connect(addresses(fleet)) as many, augclient.connect(fleet[1].address) as one:

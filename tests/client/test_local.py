@@ -432,6 +432,17 @@ def test_a_stream_that_loses_its_server_goes_on_with_the_next_one_on_a_new_ring(
                 again.stop()
 
 
+def test_a_stride_comes_over_shared_memory_in_one_call(start: Callable[..., Server]) -> None:
+    server = start()
+    with augclient.connect(str(server.address)) as client:
+        how: dict[str, Any] = {"patch": PATCH, "batch_size": 2, "start": 1, "steps": 9}
+        every = {batch.step: batch.image.tobytes() for batch in client.stream(RECIPE, transport="grpc", **how)}
+        with client.stream(RECIPE, transport="local", stride=4, **how) as stream:
+            got = {batch.step: batch.image.tobytes() for batch in stream}
+        assert got == {step: every[step] for step in (1, 5, 9)}
+        assert stream.statistics().shared == 3
+
+
 # ---------------------------------------------------------------- frameworks
 
 

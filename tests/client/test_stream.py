@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 
 import augclient
@@ -99,6 +100,22 @@ def test_stride_delivers_every_nth_step(toy, running):
         for batch, step in zip(stream, [1, 4, 7], strict=True):
             assert batch.step == step
             check(toy, batch)
+    [request] = running.servicer.requests  # one call, up to the last batch
+    assert (request.start, request.stride, request.steps) == (1, 3, 7)
+
+
+@pytest.mark.parametrize("steps", [8, 6, 1, 0, None])
+def test_a_server_of_a_release_before_the_stride_is_asked_for_one_batch_at_a_time(toy, running, steps):
+    running.servicer.knows_stride = False
+    wanted = list(range(1, 1 + (8 if steps is None else steps), 3))
+    with augclient.connect(running.address) as server:
+        stream = server.stream(RECIPE, patch=PATCH, batch_size=4, start=1, steps=steps, stride=3)
+        got = list(itertools.islice(stream, len(wanted) if steps is None else None))
+        assert [batch.step for batch in got] == wanted
+        for batch in got:
+            check(toy, batch)
+    requests = running.servicer.requests
+    assert [(request.start, request.stride, request.steps) for request in requests[1 : len(wanted)]] == [(k, 0, 1) for k in wanted[1:]]
 
 
 def test_dataset_volume_and_sample(toy, running):
@@ -152,7 +169,7 @@ def test_request_carries_what_was_asked_for(running):
         ({"world": 3}, "batch_size: got 4; allowed: a multiple of world = 3"),
         ({"world": 2, "rank": 2}, "rank: got 2; allowed: 0 to 1"),
         ({"image_dtype": "float64"}, "image_dtype: got 'float64'; allowed: float32, float16, uint8"),
-        ({"transport": "local", "stride": 2}, 'transport: got "local"; allowed here: "auto", "grpc", because with stride 2'),
+        ({"stride": 0}, "stride: got 0; allowed: 1 to"),
         ({"transport": "tcp"}, "transport: got 'tcp'"),
         ({"prefetch": 0}, "prefetch: got 0"),
         ({"reconnect_s": -1}, "reconnect_s"),

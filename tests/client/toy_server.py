@@ -105,6 +105,7 @@ class ToyServicer(augserver_pb2_grpc.AugServerServicer):
 
     def __init__(self) -> None:
         self.labels = True
+        self.knows_stride = True
         self.part_bytes = 100
         self.change: Callable[[list[pb.BatchPart]], list[pb.BatchPart]] = list
         self.refuse: Callable[[pb.StreamBatchesRequest, grpc.ServicerContext], None] = lambda request, context: None
@@ -160,7 +161,7 @@ class ToyServicer(augserver_pb2_grpc.AugServerServicer):
         while not request.HasField("steps") or step < request.start + request.steps:
             yield from self.change(in_parts(toy_batch(request, step, self.labels), self.part_bytes))
             self.sent += 1
-            step += 1
+            step += (request.stride or 1) if self.knows_stride else 1
 
     def GetSample(self, request, context):
         return whole([request.index], 0, tuple(request.patch), DTYPES[request.image_dtype], self.labels)

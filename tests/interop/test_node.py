@@ -41,8 +41,9 @@ def run_client(folder: Path, address: str, request: dict[str, Any], token: str =
         (HOW, {"part_bytes": 16384}),
         (HOW, {"delivery": "SAMPLES"}),
         (HOW | {"patch": [64, 96, 128], "batch_size": 4, "steps": 2}, {}),  # 9.4 MB a batch: beyond the 4 MiB of gRPC's clients
+        (HOW | {"steps": 5, "stride": 2}, {}),
     ],
-    ids=["small parts", "a sample a message", "parts of the server's choice"],
+    ids=["small parts", "a sample a message", "parts of the server's choice", "every other batch"],
 )
 def test_it_assembles_the_same_bytes(
     guarded: Any, node_client: Path, ours: Any, recipe_json: Any, how: dict[str, Any], fields: dict[str, Any]
@@ -52,7 +53,7 @@ def test_it_assembles_the_same_bytes(
     assert done.returncode == 0, done.stderr
     got = [json.loads(line) for line in done.stdout.splitlines()]
     assert got == ours(guarded.address, token=guarded.reader, image_dtype="float16", **how)
-    assert len(got) == how["steps"]
+    assert len(got) == len(range(0, how["steps"], how.get("stride", 1)))
 
 
 @pytest.mark.slow

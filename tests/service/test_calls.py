@@ -193,3 +193,13 @@ def test_an_unknown_method_is_unimplemented(running: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         call(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_stride_sends_every_nth_batch_and_ends_with_the_last_one_in_range(running: Any) -> None:
+    every = assemble(list(running.stub.StreamBatches(request(steps=8))))
+    for stride, start, steps in [(3, 0, 8), (3, 1, 7), (3, 1, 6), (8, 0, 8), (100, 2, 6), (1, 0, 8), (0, 0, 8), (2**64 - 1, 3, 5)]:
+        parts = list(running.stub.StreamBatches(request(start=start, steps=steps, stride=stride)))
+        wanted = list(range(start, start + steps, stride or 1))
+        assert [part.step for part in parts if part.last] == wanted
+        got = assemble(parts)
+        assert all(equal(one, every[step]) for one, step in zip(got, wanted, strict=True))

@@ -146,7 +146,7 @@ class Fleet:
             return Roster(seeds, connections, up=up, down=down, fingerprint=spec.fingerprint, changed=changed)
 
         def open_call(address: str, step: int, share: pb.Share, road: Road) -> Any:
-            request = spec.request(step)
+            request = spec.request(step, alone=road.ignores_stride)
             request.share.CopyFrom(share)
             return road.open(connections.calls(address), metadata, request)
 

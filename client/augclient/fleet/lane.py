@@ -20,7 +20,7 @@ import grpc
 from augclient.errors import WireError
 from augclient.fleet.merge import BatchMerge, Share
 from augclient.stream.assembly import read_message
-from augclient.stream.call_loop import read_call, wait_in_call
+from augclient.stream.call_loop import StrideIgnored, check_step, read_call, wait_in_call
 from augclient.stream.road import Road
 from augclient.wire.parts import Part, decode_part
 from augclient.wire.rendezvous import Router
@@ -128,22 +128,24 @@ class Lane:
             if self._stopping:
                 call.cancel()
         self._partial = None
-        read_call(
-            call,
-            due=self._merge.spec.asked(self.step),
-            add=self._add,
-            go_on=lambda: not self._overtaken() and self._wait_for_room(),
-            sender=self.member,
-            step=lambda: self.step,
-        )
+        try:
+            read_call(
+                call,
+                due=self._merge.spec.asked(self.step, alone=self._road.ignores_stride),
+                add=self._add,
+                go_on=lambda: not self._overtaken() and self._wait_for_room(),
+                sender=self.member,
+                step=lambda: self.step,
+            )
+        except StrideIgnored:
+            self._road.ask_one_by_one()
 
     def _add(self, data: memoryview) -> bool:
         """Take one message; whether it completed a share."""
         with self._changed:
             self.waiting_since = time.monotonic()
             part = decode_part(data)
-            if part.step != self.step:
-                raise WireError(f"{self.member}: a part of batch {part.step} came where batch {self.step} was due")
+            check_step(part.step, self.step, 1 if self._road.ignores_stride else self._merge.spec.stride, self.member)
             if part.header is not None:
                 if self._partial is not None:
                     raise WireError(f"{self.member}: batch {self.step}: a second header; only the first part of a batch has one")

@@ -17,13 +17,11 @@ class FleetRoad:
     Args:
         transport: "auto" or "grpc".
         timeout_s: for servers' answers on the way to shared memory.
-        ruled_out: why shared memory cannot be used; empty: it can.
     """
 
-    def __init__(self, transport: str, *, timeout_s: float, ruled_out: str = "") -> None:
+    def __init__(self, transport: str, *, timeout_s: float) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
-        self._ruled_out = ruled_out
         self._lanes: dict[tuple[str, bool], Road] = {}
 
     @property
@@ -41,10 +39,7 @@ class FleetRoad:
     def lane(self, member: str, *, stands_in: bool) -> Road:
         """The road of a lane; the next one of that member in that role goes on with it, when the one before has ended."""
         if (member, stands_in) not in self._lanes:
-            road = Road(self._transport, prefetch=_PREFETCH, timeout_s=self._timeout_s)
-            if self._ruled_out:
-                road.rule_out(self._ruled_out)
-            self._lanes[member, stands_in] = road
+            self._lanes[member, stands_in] = Road(self._transport, prefetch=_PREFETCH, timeout_s=self._timeout_s)
         return self._lanes[member, stands_in]
 
     def statistics(self) -> RoadStatistics:

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from augclient.errors import WireError
 from augclient.stream.batch import Batch, samples_from_proto
 from augclient.stream.buffers import BufferPool
+from augclient.stream.call_loop import check_step
 from augclient.stream.form import BatchForm
 from augclient.stream.road import Road
 from augclient.wire.array_filler import ArrayFiller
@@ -38,17 +39,16 @@ class BatchAssembler:
         """Forget a half-received batch: its stream broke off."""
         self._open = None
 
-    def add(self, data: memoryview, step: int) -> Batch | None:
-        """Take one message of batch `step`.
+    def add(self, data: memoryview, step: int, stride: int = 1) -> Batch | None:
+        """Take one message of batch `step`, in a call for every `stride`-th batch.
 
         Returns:
             The batch when this was its last part, else None.
         Raises:
-            WireError: not the part that is due. StateError: a batch of another dataset. BudgetError: no memory for the batch.
+            StrideIgnored: the server sends every batch. WireError: not the part that is due. StateError: a batch of another dataset. BudgetError: no memory for the batch.
         """
         part = decode_part(data)
-        if part.step != step:
-            raise WireError(f"a part of batch {part.step} came where batch {step} was due")
+        check_step(part.step, step, stride)
         if part.slot is not None:
             return self._refer(part, part.slot)
         if part.header is not None:

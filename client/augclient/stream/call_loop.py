@@ -15,6 +15,25 @@ from augclient.errors import WireError
 from augclient.wire.unary_stream import STAY_ALIVE_S
 
 
+class StrideIgnored(Exception):
+    """The server sends every batch: it was released before the contract had a stride, and is asked for one batch at a time."""
+
+
+def check_step(got: int, due: int, stride: int, sender: str = "") -> None:
+    """Whether a part is of the batch that is due.
+
+    Args:
+        stride: that was asked for in this call.
+        sender: the server's address, for the error.
+    Raises:
+        StrideIgnored: the batch follows the last one directly, though others were to be left out. WireError: it is any other.
+    """
+    if stride > 1 and got == due - stride + 1:
+        raise StrideIgnored
+    if got != due:
+        raise WireError(f"{sender}{': ' if sender else ''}a part of batch {got} came where batch {due} was due")
+
+
 def read_call(
     call: Any,
     *,

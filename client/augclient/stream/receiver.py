@@ -21,8 +21,9 @@ import grpc
 from augclient.errors import AugError, BudgetError, DeadlineError, UnavailableError
 from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
-from augclient.stream.call_loop import read_call, wait_in_call
+from augclient.stream.call_loop import StrideIgnored, read_call, wait_in_call
 from augclient.stream.outage import Outage, is_lost
+from augclient.stream.road import Road
 from augclient.stream.spec import StreamSpec
 from augclient.wire.status import error_from_rpc, named_error
 
@@ -34,6 +35,7 @@ class Receiver:
         self,
         open_call: Callable[[int], Any],
         assembler: BatchAssembler,
+        road: Road,
         *,
         address: str,
         spec: StreamSpec,
@@ -46,12 +48,14 @@ class Receiver:
 
         Args:
             open_call: begins the call that continues at a step; gives an iterator of encoded parts that can be cancelled.
+            road: of those calls; knows whether the server can leave batches out.
             first: the step to begin at.
             reconnect_s: how long the server may stay away, from the loss to the next whole batch.
             step_timeout_s: how long it may send nothing while a batch is awaited.
         """
         self._open_call = open_call
         self._assembler = assembler
+        self._road = road
         self._address = address
         self._spec = spec
         self._step = first
@@ -162,16 +166,18 @@ class Receiver:
             if self._closing:
                 call.cancel()
         self._assembler.reset()
-        due = self._spec.asked(self._step)
+        due = self._spec.asked(self._step, alone=self._road.ignores_stride)
         try:
             read_call(call, due=due, add=self._add, go_on=self._go_on, sender=self._address, step=lambda: self._step)
+        except StrideIgnored:
+            self._road.ask_one_by_one()
         finally:
             self._heard_at = None
 
     def _add(self, data: memoryview) -> bool:
         """Take one message; whether it completed a batch."""
         self._heard_at = time.monotonic()
-        batch = self._assembler.add(data, self._step)
+        batch = self._assembler.add(data, self._step, 1 if self._road.ignores_stride else self._spec.stride)
         if batch is None:
             return False
         with self._changed:

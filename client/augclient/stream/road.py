@@ -54,6 +54,7 @@ class Road:
     Attributes:
         taken: "local" or "grpc"; None before the first call.
         reason: why it was taken, for people.
+        ignores_stride: the server sends every batch, whatever stride it is asked for, and so is asked for one batch at a time.
     """
 
     def __init__(self, transport: str, *, prefetch: int, writable: bool = False, timeout_s: float = 30.0) -> None:
@@ -62,6 +63,7 @@ class Road:
         self.transport = transport
         self.taken: str | None = None
         self.reason = ""
+        self.ignores_stride = False
         self._ruled_out = ""
         self._leases = min(prefetch + _TRAINER_LEASES, MAX_LEASES)
         self._writable = writable
@@ -76,6 +78,11 @@ class Road:
         if self.transport == "auto":
             self._ruled_out = why
             self._take("grpc", f"shared memory cannot be had: {why}")
+
+    def ask_one_by_one(self) -> None:
+        """The server is of a release before the stride: from now on every batch is a call of its own, over gRPC."""
+        self.ignores_stride = True
+        self.rule_out("the server is of a release before `stride`, so that every batch is a call of its own; update it")
 
     def open(self, calls: ServiceCalls, metadata: Any, request: pb.StreamBatchesRequest) -> Any:
         """Begin the call of a request.

@@ -89,19 +89,21 @@ class StreamSpec:
         """What every batch of the stream looks like."""
         return BatchForm(self.samples, self.patch, self.image_dtype, self.fingerprint)
 
-    def asked(self, step: int) -> int | None:
-        """How many batches request(step) asks for: all to the end (None: endless), or one if others lie between."""
-        return 1 if self.stride > 1 else None if self.stop is None else self.stop - step
+    def asked(self, step: int, *, alone: bool = False) -> int | None:
+        """How many batches request() asks for: all to the end (None: endless), or that of `step` `alone`."""
+        return 1 if alone else None if self.stop is None else -((step - self.stop) // self.stride)
 
-    def request(self, step: int) -> pb.StreamBatchesRequest:
-        """The request that continues the stream at `step`."""
+    def request(self, step: int, *, alone: bool = False) -> pb.StreamBatchesRequest:
+        """The request that continues the stream at `step`, or asks for that batch `alone`."""
+        batches = self.asked(step, alone=alone)
         return pb.StreamBatchesRequest(
             recipe=self.recipe.proto,
             patch=self.patch,
             batch_size=self.batch_size,
             seed=self.seed,
             start=step,
-            steps=self.asked(step),
+            steps=None if batches is None else (batches - 1) * self.stride + 1,  # up to the last batch and no further
+            stride=0 if alone or self.stride == 1 else self.stride,
             rank=self.rank,
             world=self.world,
             image_dtype=IMAGE_DTYPES[self.image_dtype],

@@ -241,7 +241,7 @@ class Recipe(_message.Message):
     def __init__(self, crop: _Optional[_Union[Recipe.Crop, _Mapping]] = ..., affine: _Optional[_Union[Recipe.Affine, _Mapping]] = ..., occlude: _Optional[_Union[Recipe.Occlude, _Mapping]] = ..., contrast: _Optional[_Union[Recipe.Contrast, _Mapping]] = ..., brightness: _Optional[_Union[Recipe.Brightness, _Mapping]] = ..., gamma: _Optional[_Union[Recipe.Gamma, _Mapping]] = ..., noise: _Optional[_Union[Recipe.Noise, _Mapping]] = ..., window: _Optional[_Union[Recipe.Window, _Mapping]] = ..., labels: _Optional[_Union[Recipe.Labels, _Mapping]] = ..., output: _Optional[_Union[Recipe.Output, _Mapping]] = ...) -> None: ...
 
 class StreamBatchesRequest(_message.Message):
-    __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint", "share", "local", "volumes")
+    __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint", "share", "local", "volumes", "stride")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     PATCH_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -257,6 +257,7 @@ class StreamBatchesRequest(_message.Message):
     SHARE_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
     VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
     recipe: Recipe
     patch: _containers.RepeatedScalarFieldContainer[int]
     batch_size: int
@@ -272,7 +273,8 @@ class StreamBatchesRequest(_message.Message):
     share: Share
     local: Local
     volumes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start: _Optional[int] = ..., steps: _Optional[int] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., part_bytes: _Optional[int] = ..., fingerprint: _Optional[str] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., local: _Optional[_Union[Local, _Mapping]] = ..., volumes: _Optional[_Iterable[str]] = ...) -> None: ...
+    stride: int
+    def __init__(self, recipe: _Optional[_Union[Recipe, _Mapping]] = ..., patch: _Optional[_Iterable[int]] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., start: _Optional[int] = ..., steps: _Optional[int] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., image_dtype: _Optional[_Union[ImageDtype, str]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., part_bytes: _Optional[int] = ..., fingerprint: _Optional[str] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., local: _Optional[_Union[Local, _Mapping]] = ..., volumes: _Optional[_Iterable[str]] = ..., stride: _Optional[int] = ...) -> None: ...
 
 class Local(_message.Message):
     __slots__ = ("token", "leases")

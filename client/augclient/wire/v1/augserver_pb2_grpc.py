@@ -79,7 +79,7 @@ class AugServerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamBatches(self, request, context):
-        """Batches start, start + 1, ..., each in parts, in order. The server keeps no state between calls: batch number s of the same
+        """Batches start, start + stride, ..., each in parts, in order. The server keeps no state between calls: batch number s of the same
         request is the same bytes from any server that holds a dataset of the same fingerprint, with the same volumes undamaged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
