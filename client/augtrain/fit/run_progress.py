@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from augtrain.fit.history import Validation
+from augtrain.fit.log_lines import LogLines
 
 
 class RunProgress:
@@ -33,10 +36,16 @@ class RunProgress:
 
 
 class RichProgress(RunProgress):
-    """A bar on a terminal; notes and validations as lines of their own, which is all that a log file gets."""
+    """A bar on a terminal, and lines of LogLines elsewhere; notes and validations are lines of their own on both."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._lines = LogLines(console, clock)
+        self._clock = clock
+        self._begin: tuple[float, int] | None = (
+            None  # when the first step of this process was done, which compiles the network, and its number
+        )
+        self._steps = 0
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -49,6 +58,7 @@ class RichProgress(RunProgress):
 
     @contextmanager
     def shown(self, step: int, steps: int) -> Iterator[None]:
+        self._begin, self._steps = None, steps
         with self._progress:
             self._task = self._progress.add_task("train", total=steps, completed=step, note="")
             yield
@@ -57,10 +67,12 @@ class RichProgress(RunProgress):
         if self._task is not None:
             waiting = "" if wait_share is None else f"  waiting {100 * wait_share:.1f} %"
             self._progress.update(self._task, completed=step, description="train", note=f"loss {loss:.4f}{waiting}")
+            self._lines.print(f"step {step} of {self._steps}: loss {loss:.4f}{waiting}{self._time_left(step)}", at_once=step == self._steps)
 
     def validating(self, share: float) -> None:
         if self._task is not None:
             self._progress.update(self._task, description="validate", note=f"{100 * share:.0f} %")
+            self._lines.print(f"validating, {100 * share:.0f} %")
 
     def validated(self, found: Validation) -> None:
         dice = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in found.dice.items())
@@ -69,3 +81,11 @@ class RichProgress(RunProgress):
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _time_left(self, step: int) -> str:
+        self._begin = self._begin or (self._clock(), step)
+        begin_s, begin_step = self._begin
+        if step in (begin_step, self._steps):
+            return ""
+        left_s = (self._clock() - begin_s) * (self._steps - step) / (step - begin_step)
+        return f"  {timedelta(seconds=round(left_s))} left"
