@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,9 @@ class SkipWatch:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what it puts in the background (`make test &`) with Ctrl-C ignored, and every child would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     listed = config.getoption("--allowed-skips")
     if listed is not None and not hasattr(config, "workerinput"):  # workers of pytest-xdist send their reports to the one process
         config.pluginmanager.register(SkipWatch(listed))
