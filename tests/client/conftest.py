@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import socket
+import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +45,25 @@ class Running:
 
     def start(self) -> None:
         self._server, _ = self._toy.start_server(self.servicer, self.port)
+
+
+@pytest.fixture
+def open_sockets() -> Callable[[], int]:
+    """Counts the TCP sockets of this process that have a peer."""
+
+    def count() -> int:
+        found = 0
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                    continue
+                with socket.socket(fileno=os.dup(int(name))) as one:
+                    found += one.family in (socket.AF_INET, socket.AF_INET6) and one.getpeername() is not None
+            except OSError:  # gone since, or listening
+                continue
+        return found
+
+    return count
 
 
 @pytest.fixture
