@@ -9,19 +9,37 @@ import operator
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from augserver.errors import NotFoundError, VolumeError
+from augserver.ingest.detached import VOXEL_FILES, voxel_files
 from augserver.ingest.label_source import LabelSource
+from augserver.ingest.listing import UNREADABLE_FILE, Listing, Unread, list_files
+from augserver.ingest.patient_names import Identifiers
 from augserver.ingest.readers.dicom import read_series
 from augserver.ingest.readers.dicom_header import DicomSlice, is_dicom, sort_series
 from augserver.ingest.readers.formats import files_of, read_file, split_suffix
 from augserver.ingest.scan import Scan
 
-_VOXEL_FILES = (".img", ".img.gz", ".raw", ".raw.gz", ".zraw")  # found through their headers
+_MAY_BE_DICOM = ("", ".dcm", ".ima", ".dicom")  # suffixes; digits too: slices are called by their UID
+
+
+class Said(NamedTuple):
+    """What the data says of a scan's modality.
+
+    Attributes:
+        modality: "ct" or "mr".
+        because: what says so, for a sentence.
+        sure: False for what is true of most such data and perhaps not of this.
+    """
+
+    modality: str
+    because: str
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +54,7 @@ class Source:
         slices: of a DICOM series, else empty.
         channels: files of the second and further channels.
         label: its label, where a layout says so.
+        says: its modality, where the dataset or a name says it.
         names_patient: its name contains an identifier of the patient, by the DICOM headers.
         problem: why it cannot be read, known before trying; else empty.
     """
@@ -47,6 +66,7 @@ class Source:
     slices: tuple[DicomSlice, ...] = ()
     channels: tuple[Path, ...] = ()
     label: LabelSource | None = None
+    says: Said | None = None
     names_patient: bool = False
     problem: str = ""
 
@@ -91,11 +111,19 @@ class Found:
 
     Attributes:
         sources: sorted by path.
-        skipped: number of files by kind that are no scans, such as {".txt": 3}.
+        skipped: number of files and other things by kind that are no scans, such as {".txt": 3}.
+        unread: what could not be looked at.
+        hidden: number of hidden files and folders.
+        files: how many files there are, and other things that count as one.
+        spoilt: how many files cannot be read and may belong to a source, which has a `problem` therefore.
     """
 
     sources: tuple[Source, ...]
     skipped: dict[str, int]
+    unread: tuple[Unread, ...] = ()
+    hidden: int = 0
+    files: int = 0
+    spoilt: int = 0
 
 
 def find_sources(paths: Iterable[Path]) -> Found:
@@ -106,24 +134,79 @@ def find_sources(paths: Iterable[Path]) -> Found:
     """
     sources: dict[Path, list[Source]] = {}
     skipped: dict[str, int] = defaultdict(int)
+    unread: list[Unread] = []
+    seen: set[Path] = set()
+    count = hidden = spoilt = 0
     for path in paths:
-        if not path.exists():
-            raise NotFoundError(f"there is nothing at {path}; check the path")
-        whole = Path(os.path.abspath(path))  # without "..", so that places can be compared
-        root = whole if whole.is_dir() else whole.parent
+        listing = list_path(path)
+        for kind, number in listing.skipped.items():
+            skipped[kind] += number
+            count += number
+        unread += listing.unread
+        hidden += listing.hidden
+        files = [file for file in listing.files if file not in seen]
+        seen.update(files)
+        count += len(files)
         folders: dict[Path, list[Path]] = defaultdict(list)
-        for file in _files_below(whole, skipped):
+        others: list[Path] = []
+        for file in files:
             if split_suffix(file)[1]:
-                sources.setdefault(file, [file_source(file, root)])
-            elif not os.access(file, os.R_OK):
-                skipped["unreadable"] += 1
-            elif is_dicom(file):
-                folders[file.parent].append(file)
-            elif not file.name.lower().endswith(_VOXEL_FILES):
-                skipped[file.suffix.lower() or "no suffix"] += 1
-        for folder, files in folders.items():
-            sources.setdefault(folder, series_sources(folder, files, root, skipped))
-    return Found(sources=tuple(source for key in sorted(sources) for source in sources[key]), skipped=dict(skipped))
+                sources[file] = [file_source(file, listing.root)]
+                continue
+            try:
+                (folders[file.parent] if is_dicom(file) else others).append(file)
+            except OSError as error:
+                if file.suffix.lower() in _MAY_BE_DICOM or file.suffix[1:].isdecimal():
+                    folders[file.parent].append(file)  # perhaps a slice: its series is refused
+                    continue
+                unread.append(Unread(path=file, kind=UNREADABLE_FILE, reason=error.strerror or type(error).__name__))
+                skipped[UNREADABLE_FILE] += 1
+        owned = {file for found in voxel_files(sources, others).values() for file in found}
+        for file in others:
+            if file not in owned:
+                skipped[kind_of(file)] += 1
+        for folder, slices in folders.items():
+            told = sum(skipped.values())
+            found = series_sources(folder, slices, listing.root, skipped)
+            sources.setdefault(folder, []).extend(found)
+            rest = len(slices) - len({one.file for source in found for one in source.slices}) - (sum(skipped.values()) - told)
+            if any(source.problem for source in found):
+                spoilt += rest
+            elif rest > 0:
+                skipped["DICOM file that no volume uses"] += rest
+    ordered = [source for key in sorted(sources) for source in sources[key]]
+    return Found(
+        sources=tuple(mark_patients(ordered)), skipped=dict(skipped), unread=tuple(unread), hidden=hidden, files=count, spoilt=spoilt
+    )
+
+
+def list_path(path: Path) -> Listing:
+    """The files at a path that the user named.
+
+    Raises:
+        NotFoundError: there is nothing, or nobody may look.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        raise NotFoundError(f"there is nothing at {path} ({error.strerror}); check the path and its permissions") from error
+    return list_files(path)
+
+
+def kind_of(file: Path) -> str:
+    """What a file that is not used is counted as: by its suffix."""
+    if file.name.lower().endswith(VOXEL_FILES):
+        return "voxel file without a header"
+    suffix = file.suffix.lower()
+    return "no suffix" if not suffix or suffix[1:].isdecimal() else suffix
+
+
+def mark_patients(sources: Sequence[Source]) -> list[Source]:
+    """The sources, those marked whose name contains an identifier of a patient whose DICOM files were found with them."""
+    patients = functools.reduce(operator.or_, {one.identifiers for source in sources for one in source.slices}, Identifiers())
+    return [
+        replace(source, names_patient=True) if not source.slices and any(map(patients.are_in, source.name)) else source for source in sources
+    ]
 
 
 def source_digest(files: Sequence[Path]) -> str:
@@ -133,21 +216,6 @@ def source_digest(files: Sequence[Path]) -> str:
         with file.open("rb") as data:
             digests.append(hashlib.file_digest(data, "sha256").digest())
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-
-
-def _files_below(path: Path, skipped: dict[str, int]) -> list[Path]:
-    """The files of a folder and those below it, sorted; links to folders (they may run in circles) and to nothing are only counted."""
-    if path.is_file():
-        return [path]
-    files = []
-    for file in path.rglob("*"):
-        if any(part.startswith(".") or part.endswith(".zarr") for part in file.relative_to(path).parts):
-            continue
-        if file.is_file():
-            files.append(file)
-        elif file.is_symlink():
-            skipped["link to a folder" if file.is_dir() else "broken link"] += 1
-    return sorted(files)
 
 
 def _join_channels(first: Scan, others: Sequence[Scan], *, name: str) -> Scan:

@@ -1,48 +1,83 @@
-"""Medical Segmentation Decathlon and nnU-Net: imagesTr, labelsTr and dataset.json.
+"""Medical Segmentation Decathlon, AMOS, WORD and nnU-Net: imagesTr, labelsTr and dataset.json.
 
-The Decathlon keeps channels in a fourth axis, nnU-Net in files of their own: case_0000.nii.gz, case_0001.nii.gz.
+The Decathlon keeps channels in a fourth axis, nnU-Net in files of their own: case_0000.nii.gz, case_0001.nii.gz. AMOS and WORD number
+their cases so (amos_0004.nii.gz): whether a number is a channel is told by the names of the labels, then by dataset.json.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from augserver.errors import ConfigError
-from augserver.ingest.layouts.arrangement import Arrangement, require_scans, with_label_file
+from augserver.ingest.layouts.arrangement import Arrangement, by_stem, left_labels, require_scans, told_modality, with_label_file
+from augserver.ingest.layouts.dataset_json import NAME, DatasetJson
+from augserver.ingest.listing import Listing
 from augserver.ingest.readers.formats import split_suffix
-from augserver.ingest.sources import Source, file_source
+from augserver.ingest.sources import Said, Source, file_source
 
+AMOS = {
+    1: "spleen", 2: "right kidney", 3: "left kidney", 4: "gall bladder", 5: "esophagus", 6: "liver", 7: "stomach", 8: "aorta",
+    9: "postcava", 10: "pancreas", 11: "right adrenal gland", 12: "left adrenal gland", 13: "duodenum", 14: "bladder", 15: "prostate/uterus",
+}  # fmt: skip
+WORD = {
+    1: "liver", 2: "spleen", 3: "left kidney", 4: "right kidney", 5: "stomach", 6: "gallbladder", 7: "esophagus", 8: "pancreas",
+    9: "duodenum", 10: "colon", 11: "intestine", 12: "adrenal", 13: "rectum", 14: "bladder", 15: "left head of femur",
+    16: "right head of femur",
+}  # fmt: skip
+_IMAGES, _LABELS = "imagesTr", "labelsTr"
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
+_AMOS_MR = re.compile(r"amos_0[5-9]\d\d")  # 0001 to 0500 are CT
+_AMOS_LAST_CT = "amos_0500"
 
 
-def is_decathlon(root: Path) -> bool:
-    return _is_image_set(root) and not _has_channel_files(root)
+def is_decathlon(listing: Listing) -> bool:
+    return _is_image_set(listing) and not _numbers_are_channels(listing)
 
 
-def is_nnunet(root: Path) -> bool:
-    return _is_image_set(root) and _has_channel_files(root)
+def is_nnunet(listing: Listing) -> bool:
+    return _is_image_set(listing) and _numbers_are_channels(listing)
 
 
-def arrange_decathlon(root: Path) -> Arrangement:
+def arrange_decathlon(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
     """Cases imagesTr/NAME with labelsTr/NAME; a fourth axis is channels."""
-    scans = tuple(with_label_file(source, root / "labelsTr", source.stem) for source in _images(root))
-    return Arrangement(scans=require_scans(scans, "decathlon", "imagesTr with NIfTI files"), classes=_classes(root), fourth_axis="channels")
+    return _whole_files(listing, classes or DatasetJson.read(listing.root).classes(), "decathlon")
 
 
-def arrange_nnunet(root: Path) -> Arrangement:
+def arrange_amos(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
+    """AMOS and WORD: as the Decathlon, with the collection's own class names if dataset.json is absent."""
+    info = DatasetJson.read(listing.root)
+    if not classes and "labels" in info.content:
+        classes = info.classes()
+    found = _whole_files(listing, classes, "amos")
+    stems = [scan.stem for scan in found.scans]
+    scans = tuple(
+        replace(scan, says=Said("mr", "AMOS numbers its MR scans from 0501", sure=False))
+        if _AMOS_MR.fullmatch(scan.stem) and scan.stem != _AMOS_LAST_CT
+        else scan
+        for scan in found.scans
+    )
+    return replace(found, scans=scans, collection_classes=WORD if all(stem.startswith("word_") for stem in stems) else AMOS)
+
+
+def arrange_nnunet(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
     """Cases imagesTr/NAME_0000, NAME_0001 ... with labelsTr/NAME."""
+    root, info = listing.root, DatasetJson.read(listing.root)
+    labels = by_stem(_in_folder(listing, _LABELS))
     cases: dict[str, dict[int, Source]] = defaultdict(dict)
-    for source in _images(root):
-        match = _CHANNEL.fullmatch(source.stem)
-        if match:
-            cases[match[1]][int(match[2])] = source
     scans = []
-    for name, channels in sorted(cases.items()):
+    for source in _images(listing):
+        match = _CHANNEL.fullmatch(source.stem)
+        if match is None:
+            problem = f"{source.stem}: has no channel number; wanted is {source.stem}_0000; rename it, or pass --layout decathlon"
+            scans.append(replace(source, problem=problem))
+        elif int(match[2]) in cases[match[1]]:
+            scans.append(replace(source, problem=f"{source.stem}: is there in two formats; leave one"))
+        else:
+            cases[match[1]][int(match[2])] = source
+    for name, channels in cases.items():
         first = channels[min(channels)]
         source = replace(
             first,
@@ -52,45 +87,63 @@ def arrange_nnunet(root: Path) -> Arrangement:
         )
         if sorted(channels) != list(range(len(channels))):
             source = replace(
-                source, problem=f"{name}: has the channels {sorted(channels)}, must be 0 to {len(channels) - 1}; add the missing ones"
+                source,
+                problem=f"{name}: has the channels {sorted(channels)}, must be 0 to {len(channels) - 1}; add the missing ones"
+                + ("" if name in labels else "; if these are numbers of cases, pass --layout decathlon"),
             )
-        scans.append(source if source.problem else with_label_file(source, root / "labelsTr", name))
-    return Arrangement(scans=require_scans(tuple(scans), "nnunet", "imagesTr with files NAME_0000"), classes=_classes(root))
+        scans.append(with_label_file(source, labels.get(name, []), name))
+    scans.sort(key=lambda scan: scan.stem)
+    modality, words = info.modality
+    found = told_modality(scans, modality, f"{NAME} says {words!r}")
+    return Arrangement(
+        scans=require_scans(found, "nnunet", f"{_IMAGES} with files NAME_0000"),
+        classes=classes or info.classes(),
+        left=left_labels(labels, scans) | _left_folders(root, listing),
+    )
 
 
-def _is_image_set(root: Path) -> bool:
-    return (root / "dataset.json").is_file() and (root / "imagesTr").is_dir()
+def _whole_files(listing: Listing, classes: Mapping[int, str], layout: str) -> Arrangement:
+    labels = by_stem(_in_folder(listing, _LABELS))
+    scans = [with_label_file(source, labels.get(source.stem, []), source.stem) for source in _images(listing)]
+    modality, words = DatasetJson.read(listing.root).modality
+    if layout == "amos":
+        modality = "" if modality == "ct" else modality  # it says CT of its MR scans too
+    return Arrangement(
+        scans=require_scans(told_modality(scans, modality, f"{NAME} says {words!r}"), layout, f"{_IMAGES} with NIfTI files"),
+        classes=classes,
+        fourth_axis="channels",
+        left=left_labels(labels, scans) | _left_folders(listing.root, listing),
+    )
 
 
-def _has_channel_files(root: Path) -> bool:
-    return all(_CHANNEL.fullmatch(source.stem) for source in _images(root))
+def _is_image_set(listing: Listing) -> bool:
+    return listing.root / NAME in listing.files and bool(_images(listing))
 
 
-def _images(root: Path) -> list[Source]:
-    files = sorted((root / "imagesTr").iterdir()) if (root / "imagesTr").is_dir() else []
-    return [file_source(file, root) for file in files if split_suffix(file)[1] and not file.name.startswith(".")]
+def _numbers_are_channels(listing: Listing) -> bool:
+    """Whether NAME_0001 is the second channel of a case rather than a case."""
+    labels = by_stem(_in_folder(listing, _LABELS))
+    matches = [(source.stem, _CHANNEL.fullmatch(source.stem)) for source in _images(listing)]
+    numbered = [(stem, match[1], int(match[2])) for stem, match in matches if match]
+    whole = sum(stem in labels for stem, _ in matches)
+    cut = sum(name in labels and stem not in labels for stem, name, _ in numbered)
+    if whole != cut:
+        return cut > whole
+    info = DatasetJson.read(listing.root)
+    if len(numbered) < len(matches):
+        return False
+    return info.has_channel_names or max(number for _, _, number in numbered) < max(1, len(info.channels))
 
 
-def _classes(root: Path) -> dict[int, str]:
-    """Class names of dataset.json: id -> name in the Decathlon and the older nnU-Net, name -> id in the newer one.
-
-    Raises:
-        ConfigError: the file cannot be read, or regions overlap (a name with several ids).
-    """
-    try:
-        labels = json.loads((root / "dataset.json").read_text(encoding="utf-8-sig"))["labels"]
-        pairs = [_pair(key, value) for key, value in labels.items()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"dataset.json: its 'labels' cannot be read ({error!r}); wanted is id -> name or name -> id; "
-            "or choose --layout plain with --labels"
-        ) from error
-    return {key: name for key, name in pairs if 0 <= key <= 255}
+def _in_folder(listing: Listing, folder: str) -> list[Path]:
+    return [file for file in listing.files if file.parent == listing.root / folder]
 
 
-def _pair(key: str, value: Any) -> tuple[int, str]:
-    if isinstance(value, int):
-        return value, key
-    if isinstance(value, list):
-        raise ValueError(f"{key} is the region {value}: overlapping regions are not taken; give each id a name by --classes")
-    return int(key), str(value)
+def _images(listing: Listing) -> list[Source]:
+    return [file_source(file, listing.root) for file in _in_folder(listing, _IMAGES) if split_suffix(file)[1]]
+
+
+def _left_folders(root: Path, listing: Listing) -> dict[Path, str]:
+    """Files of the other sets, such as imagesTs, by the name of their folder."""
+    places = {file: file.relative_to(root).parts[0] for file in listing.files}
+    return {file: f"file of {top}" for file, top in places.items() if re.fullmatch(r"(images|labels)(Ts|Va|Val|Te|Test|Ts\d*)", top)}

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from augserver.errors import ConfigError
 from augserver.ingest.label_source import LabelMasks
-from augserver.ingest.layouts.arrangement import Arrangement, require_scans
-from augserver.ingest.readers.formats import split_suffix
-from augserver.ingest.sources import file_source
+from augserver.ingest.layouts.arrangement import Arrangement, by_stem, require_scans, scan_of_case
+from augserver.ingest.listing import Listing
+from augserver.ingest.sources import Said, Source
 
-_SCANS = ("ct", "mri")
+_SCANS = {"ct": "ct", "mri": "mr"}  # stem -> modality
 _MASKS = "segmentations"
 
 
-def is_mask_folders(root: Path) -> bool:
-    return root.is_dir() and any(_scan_of(case) is not None and (case / _MASKS).is_dir() for case in root.iterdir() if case.is_dir())
+def is_mask_folders(listing: Listing) -> bool:
+    return any(scans and masks for scans, masks in _cases(listing).values())
 
 
-def arrange_mask_folders(root: Path, classes: Mapping[int, str]) -> Arrangement:
+def arrange_mask_folders(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
     """Cases of one folder each; their masks are merged into one label.
 
     Args:
@@ -28,31 +28,41 @@ def arrange_mask_folders(root: Path, classes: Mapping[int, str]) -> Arrangement:
     Raises:
         ConfigError: more masks than ids, or masks without a class.
     """
-    cases = sorted(case for case in root.iterdir() if case.is_dir() and not case.name.startswith(".") and _scan_of(case) is not None)
-    masks = {case: _masks_of(case) for case in cases}
-    names = sorted({name for found in masks.values() for name in found})
+    cases = _cases(listing)
+    names = sorted({name for _, masks in cases.values() for name in masks})
     if not classes:
         classes = dict(enumerate(names, 1))
     ids = {name: key for key, name in classes.items()}
     unknown = [name for name in names if name not in ids]
     if unknown or len(names) > 255:
         raise ConfigError(f"--layout totalsegmentator: {len(names)} masks, of which {unknown[:3]} have no id 1 to 255 in --classes")
-    scans = []
-    for case in cases:
-        scan = _scan_of(case)
-        if scan is not None:
-            source = replace(file_source(scan, root), stem=case.name, name=(root.name, case.name))
-            label = LabelMasks({ids[name]: path for name, path in masks[case].items()})
-            problem = "" if masks[case] else f"{case.name}: no masks found; looked in its folder {_MASKS}; add them, or take the case out"
-            scans.append(replace(source, label=label, problem=problem))
-    return Arrangement(scans=require_scans(tuple(scans), "totalsegmentator", f"folders with ct.nii.gz and {_MASKS}"), classes=classes)
+    scans = tuple(_source(case, listing.root, *cases[case], ids) for case in sorted(cases))
+    return Arrangement(scans=require_scans(scans, "totalsegmentator", f"folders with ct.nii.gz and {_MASKS}"), classes=classes)
 
 
-def _scan_of(case: Path) -> Path | None:
-    return next((file for name in _SCANS for suffix in (".nii.gz", ".nii") if (file := case / (name + suffix)).is_file()), None)
+def _cases(listing: Listing) -> dict[Path, tuple[list[Path], dict[str, list[Path]]]]:
+    """Folder of a case -> its scans, and name of a mask -> its files."""
+    folders = {folder: by_stem(files) for folder, files in listing.by_folder().items()}
+    found = {}
+    for case in {folder.parent if folder.name == _MASKS else folder for folder in folders}:
+        if listing.root in (case, case.parent):
+            stems = folders.get(case, {})
+            scans = [file for stem in _SCANS for file in stems.get(stem, [])]
+            masks = dict(folders.get(case / _MASKS, {}))
+            if scans or masks:
+                found[case] = (scans, masks)
+    return found
 
 
-def _masks_of(case: Path) -> dict[str, Path]:
-    folder = case / _MASKS
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {split_suffix(file)[0]: file for file in files if split_suffix(file)[1] and not file.name.startswith(".")}
+def _source(case: Path, root: Path, scans: list[Path], masks: dict[str, list[Path]], ids: Mapping[str, int]) -> Source:
+    source = scan_of_case(case, root, scans, "ct.nii.gz or mri.nii.gz")
+    stem = next((stem for stem in _SCANS if scans and scans[0].name.startswith(f"{stem}.")), "")
+    problem = source.problem
+    if not masks:
+        problem = problem or f"{case.name}: no masks found; looked in its folder {_MASKS}; add them, or take the case out"
+    for name, files in masks.items():
+        if len(files) > 1:
+            problem = problem or f"{case.name}: has {len(files)} masks called {name}; leave one"
+    label = LabelMasks({ids[name]: files[0] for name, files in masks.items()})
+    says = Said(_SCANS[stem], f"its file is called {stem}") if stem else None
+    return replace(source, label=label, problem=problem, says=says)

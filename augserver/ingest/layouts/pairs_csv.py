@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from augserver.errors import ConfigError
 from augserver.ingest.label_source import LabelFile
-from augserver.ingest.layouts.arrangement import Arrangement, require_scans
+from augserver.ingest.layouts.arrangement import Arrangement, files_named, require_scans
+from augserver.ingest.listing import Listing
+from augserver.ingest.names import volume_ids
 from augserver.ingest.readers.formats import split_suffix
 from augserver.ingest.sources import Source, file_source, find_sources
 
 
-def is_pairs_csv(root: Path) -> bool:
-    return root.is_file() and root.suffix.lower() == ".csv"
+def is_pairs_csv(listing: Listing) -> bool:
+    return len(listing.files) == 1 and listing.files[0].suffix.lower() == ".csv"
 
 
 def arrange_pairs_csv(root: Path) -> Arrangement:
-    """One scan per row; paths are relative to the CSV's folder. An image may be a folder with one DICOM series.
+    """One scan per row; paths are relative to the CSV's folder. An image may be a folder with one DICOM series. Rows of equal ids are refused.
 
     Raises:
         ConfigError: the file cannot be read, has no such columns, or an empty cell.
@@ -29,7 +32,8 @@ def arrange_pairs_csv(root: Path) -> Arrangement:
             rows = list(csv.DictReader(file, skipinitialspace=True))
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{root.name}: cannot be read as CSV ({error})") from error
-    scans = []
+    scans: list[Source] = []
+    lines: dict[str, list[int]] = defaultdict(list)  # of an id as it is stored, upper and lower case the same
     for number, row in enumerate(rows, 2):
         cells = {
             key.strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(key, str) and isinstance(value, str)
@@ -40,6 +44,8 @@ def arrange_pairs_csv(root: Path) -> Arrangement:
         source = _source(images[0], number)
         name = cells.get("id") or source.stem
         named = source.name if not cells.get("id") else (name,)
+        if cells.get("id"):
+            lines[volume_ids([(name,)])[0].casefold()].append(number)
         label = Path(os.path.abspath(root.parent / cells["label"]))
         problem = source.problem
         for path in (label, *images[1:]):
@@ -48,7 +54,19 @@ def arrange_pairs_csv(root: Path) -> Arrangement:
                     f"{name}: line {number} of {root.name} names {path.name}, which is no file of a known kind there; correct the path"
                 )
         scans.append(replace(source, name=named, channels=tuple(images[1:]), label=LabelFile(label), problem=problem))
+    for index, scan in enumerate(scans):
+        same = lines.get(volume_ids([scan.name])[0].casefold(), []) if len(scan.name) == 1 else []
+        if len(same) > 1:
+            shown = ", ".join(map(str, same))
+            problem = f"{scan.name[0]}: lines {shown} of {root.name} have this id, or one that is stored under the same; give each its own"
+            scans[index] = replace(scan, problem=problem)
     return Arrangement(scans=require_scans(tuple(scans), "csv", "rows with an image and a label"))
+
+
+def listing_of(root: Path, arrangement: Arrangement) -> Listing:
+    """The files that the rows name, as far as they are there."""
+    named = {path for scan in arrangement.scans for path in files_named(scan)}
+    return Listing(root=root.parent, files=tuple(sorted(path for path in named if path.is_file())))
 
 
 def _source(image: Path, number: int) -> Source:
