@@ -13,14 +13,15 @@ import click
 from augclient.contract import EXIT_NOTHING_USABLE, EXIT_SOME_REFUSED
 
 from augserver.cli.ingest_progress import ingest_with_progress
-from augserver.cli.ingest_report import json_report, print_report, skipped_text
+from augserver.cli.ingest_report import dataset_notices, json_report, print_report, skipped_text
+from augserver.cli.tables import print_lines
 from augserver.errors import ConfigError
 
 if TYPE_CHECKING:
     from augserver.ingest import IngestConfig, LabelRule
     from augserver.ingest.layouts import Arrangement
 
-_LAYOUTS = "auto|plain|ct-org|lits|decathlon|nnunet|csv|totalsegmentator|chaos"
+_LAYOUTS = "auto|plain|ct-org|lits|decathlon|nnunet|kits|brats|amos|btcv|flare|acdc|csv|totalsegmentator|chaos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,11 @@ class _Options:
 @click.option("--spacing-mm", help="Resample to this voxel size: one number, or z,y,x.  [default: each scan's own]")
 @click.option("--modality", type=click.Choice(["ct", "mr"]), default="ct", show_default=True, help="What the scans are.")
 @click.option("--layout", default="auto", show_default=True, metavar=_LAYOUTS, help="How scans and labels lie in SRC; auto: if one fits.")
-@click.option("--labels", help="Where labels are: a folder with files of the same stem, or a pattern such as '{id}_seg.nii.gz'.")
+@click.option(
+    "--labels",
+    help="Where labels are: a folder with files of the same stem, a file name that is in each case's folder, such as segmentation.nii.gz, "
+    "or a pattern such as '{id}_seg.nii.gz'.",
+)
 @click.option("--classes", "classes_path", type=click.Path(path_type=Path), help="Names of the classes, id -> name: TOML, JSON or CSV.")
 @click.option("--min-label-cover", type=float, default=0.95, show_default=True, help="Least share of an image that its label must cover.")
 @click.option(
@@ -109,13 +114,16 @@ def ingest(
     asked_layout = layout
     layout, found = _find(sources, layout, rule, modality, classes)
     names = classes or found.classes or (found.collection_classes if layout == asked_layout else {})
-    unnamed = f"looks like {layout}: pass --layout {layout} for its class names" if found.collection_classes and not names else ""
     config = _config(options, rule, found)
+    unnamed = f"looks like {layout}: pass --layout {layout} for its class names" if found.collection_classes and not names else ""
+    notices = dataset_notices(found, sources, hide=ids == "hashed" or any(scan.names_patient for scan in found.scans))
     if not found.scans:
         where = ", ".join(map(str, sources))
         click.echo(f"augserver: no scan in {where}{skipped_text(found.skipped)}; NIfTI, NRRD, MetaImage and DICOM are read", err=True)
         if as_json:
-            click.echo(json.dumps(json_report(out, layout, "", [], found.skipped), indent=1))
+            click.echo(json.dumps(json_report(out, layout, "", [], found, notices), indent=1))
+        else:
+            print_lines(notices)
         return EXIT_NOTHING_USABLE
     with DatasetWriter(out, modality=modality, classes=names, preprocessing=config.preprocessing) as writer:
         outcomes, stopped = ingest_with_progress(found.scans, writer, config)
@@ -129,11 +137,11 @@ def ingest(
         fingerprint = writer.finish() if usable else ""
     labelled = label_dataset(out, wanted, pictures) if usable and wanted else None
     if as_json:
-        report = json_report(out, layout, fingerprint if labelled is None else labelled.fingerprint, outcomes, found.skipped)
+        report = json_report(out, layout, fingerprint if labelled is None else labelled.fingerprint, outcomes, found, notices)
         report["unnamed_classes"] = unnamed
         click.echo(json.dumps(report if labelled is None else report | {"organs": json_organs(labelled)}, indent=1))
     else:
-        print_report(out, layout, fingerprint, outcomes, found.skipped)
+        print_report(out, layout, fingerprint, outcomes, found, notices)
         if unnamed:
             click.echo(unnamed)
         if labelled is not None:
@@ -142,21 +150,20 @@ def ingest(
         return EXIT_NOTHING_USABLE
     if labelled is not None and labelled.stopped:
         return labelled.exit_code
-    return EXIT_SOME_REFUSED if any(outcome.info is None for outcome in outcomes) or (labelled and labelled.exit_code) else 0
+    missing = bool(found.unread) or any(outcome.info is None for outcome in outcomes)
+    return EXIT_SOME_REFUSED if missing or (labelled and labelled.exit_code) else 0
 
 
 def _find(sources: Sequence[Path], layout: str, rule: LabelRule | None, modality: str, classes: dict[int, str]) -> tuple[str, Arrangement]:
     """The layout's name and the scans; --labels means the plain one."""
-    from augserver.ingest import find_sources, select_scans
-    from augserver.ingest.layouts import Arrangement, arrange, choose_layout
+    from augserver.ingest.layouts import PLAIN, arrange, arrange_plain, choose_layout
 
-    if rule is not None and layout not in ("auto", "plain"):
+    if rule is not None and layout not in ("auto", PLAIN):
         raise ConfigError(f"--labels and --layout {layout} both say where labels are; give one")
-    chosen = choose_layout("plain" if rule is not None else layout, sources)
-    if chosen != "plain":
-        return chosen, arrange(chosen, sources[0], modality=modality, classes=classes)
-    found = find_sources(sources)
-    return chosen, Arrangement(scans=tuple(select_scans(found.sources, rule)), skipped=found.skipped)
+    chosen = choose_layout(PLAIN if rule is not None else layout, sources)
+    if chosen == PLAIN:
+        return chosen, arrange_plain(sources, rule)
+    return chosen, arrange(chosen, sources[0], modality=modality, classes=classes, named=chosen == layout)
 
 
 def _config(options: _Options, rule: LabelRule | None, found: Arrangement) -> IngestConfig:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,15 @@ from augserver.cli.tables import print_lines, volume_table
 
 if TYPE_CHECKING:
     from augserver.ingest import Outcome
+    from augserver.ingest.layouts import Arrangement, FileCount
 
 
-def json_report(out: Path, layout: str, fingerprint: str, outcomes: Sequence[Outcome], skipped: Mapping[str, int]) -> dict[str, Any]:
+_SHOWN = 5  # names in a line
+
+
+def json_report(
+    out: Path, layout: str, fingerprint: str, outcomes: Sequence[Outcome], found: Arrangement, notices: Sequence[str]
+) -> dict[str, Any]:
     """What `--json` prints; scans in their order, whatever the order in which they were done."""
     return {
         "dataset": str(out),
@@ -32,11 +40,13 @@ def json_report(out: Path, layout: str, fingerprint: str, outcomes: Sequence[Out
             if (info := outcome.info) is not None
         ],
         "refused": [{"id": outcome.id, "reason": outcome.reason} for outcome in outcomes if outcome.info is None],
-        "skipped_files": dict(skipped),
+        "skipped_files": dict(found.skipped),
+        "files": asdict(_count(found, outcomes)),
+        "notices": list(notices),
     }
 
 
-def print_report(out: Path, layout: str, fingerprint: str, outcomes: Sequence[Outcome], skipped: Mapping[str, int]) -> None:
+def print_report(out: Path, layout: str, fingerprint: str, outcomes: Sequence[Outcome], found: Arrangement, notices: Sequence[str]) -> None:
     """The same for people: what is in, how it was converted, what was refused and why."""
     accepted = [outcome for outcome in outcomes if outcome.info is not None]
     refused = [outcome for outcome in outcomes if outcome.info is None]
@@ -46,8 +56,49 @@ def print_report(out: Path, layout: str, fingerprint: str, outcomes: Sequence[Ou
     if accepted:
         volume_table([outcome.info for outcome in accepted if outcome.info is not None])
         lines.append(f"{out}: {len(accepted)} volumes{f' ({resumed} of them from before)' if resumed else ''}, fingerprint {fingerprint}")
-    lines.append(f"{len(accepted)} in, {len(refused)} refused{skipped_text(skipped)}{'' if layout == 'plain' else f'; layout {layout}'}")
+    lines += notices
+    files = _count(found, outcomes)
+    lines.append(f"{files.found} files: {files.taken} taken, {files.refused} refused, {files.skipped} skipped{hidden_text(found)}")
+    lines.append(
+        f"{len(accepted)} in, {len(refused)} refused{skipped_text(found.skipped)}{'' if layout == 'plain' else f'; layout {layout}'}"
+    )
     print_lines(lines)
+
+
+def dataset_notices(found: Arrangement, sources: Sequence[Path], *, hide: bool) -> list[str]:
+    """What must be told of files that no volume is made of.
+
+    Args:
+        sources: the paths that the user named.
+        hide: whether names are kept out, because they may be the patient's.
+    """
+    roots = [Path(os.path.abspath(source)) for source in sources]
+    alone = [_shown(file, roots) for file in found.alone]
+    notices = []
+    if alone:
+        names = "" if hide else ": " + ", ".join(alone[:_SHOWN]) + (", ..." if len(alone) > _SHOWN else "")
+        notices.append(f"{len(alone)} {'label has' if len(alone) == 1 else 'labels have'} no scan{names}")
+    for unread in found.unread:
+        name = "" if hide else f" {_shown(unread.path, roots)}"
+        notices.append(f"{unread.kind}{name}: {unread.reason}; what may be in it is not in the dataset")
+    return notices
+
+
+def hidden_text(found: Arrangement) -> str:
+    """How much is hidden, as the end of a sentence."""
+    return f"; {found.hidden} hidden files or folders left alone" if found.hidden else ""
+
+
+def _count(found: Arrangement, outcomes: Sequence[Outcome]) -> FileCount:
+    from augserver.ingest.layouts import count_files
+
+    return count_files(found, {outcome.index for outcome in outcomes if outcome.info is not None})
+
+
+def _shown(path: Path, roots: Sequence[Path]) -> str:
+    """A path below one of the roots, without what is above it, and of letters that every terminal can print."""
+    inside = [path.relative_to(root) for root in roots if path.is_relative_to(root) and path != root]
+    return str(inside[0] if inside else path.name).encode("utf-8", "backslashreplace").decode()
 
 
 def skipped_text(skipped: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ from augserver.errors import VolumeError
 from augserver.geometry import Affine, spacing_of
 from augserver.ingest.config import IngestConfig
 from augserver.ingest.label_place import place_label
-from augserver.ingest.label_source import LabelFile, LabelSource
+from augserver.ingest.label_source import LabelSource
 from augserver.ingest.naming import Naming
 from augserver.ingest.orthogonal import orthogonal_scan
 from augserver.ingest.resample import carry_label, cover_share, resample_image, resampled_affine, resampled_shape
@@ -61,7 +61,7 @@ def take_in(index: int, source: Source, naming: Naming, writer: DatasetWriter, c
     """
     if source.problem:
         raise VolumeError(source.problem)
-    label = source.label if config.labels is None else LabelFile(config.labels.find(source))
+    label = source.label
     expected = naming.expected(index)
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as helper:
         digests = helper.submit(_digests, source, label)

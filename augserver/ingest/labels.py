@@ -19,7 +19,8 @@ _ID = "{id}"
 class LabelRule:
     """Where the label of a scan is; made by `parse`.
 
-    A pattern such as "{id}_seg.nii.gz" or "labelsTr/{id}.nii.gz", {id} being the scan's stem, is looked up in the scan's folder, then in
+    A fixed name such as "segmentation.nii.gz", for data with a folder per case, is looked up in the scan's folder, then in those above it
+    up to the one below the folder that was named on the command line. A pattern such as "{id}_seg.nii.gz" or "labelsTr/{id}.nii.gz", {id} being the scan's stem, is looked up in the scan's folder, then in
     the folders above it up to the one that was named on the command line. A folder is searched for a file of the same stem, first in
     the same place below it as the scan is below its root, then directly.
     """
@@ -46,9 +47,14 @@ class LabelRule:
                 raise ConfigError(f"--labels pattern {text!r} names the scans themselves; add what differs, such as '{{id}}_seg.nii.gz'")
             return cls(pattern=text)
         for folder in (Path(text), *(root / text for root in roots)):
-            if folder.is_dir():
+            if os.path.isdir(folder):
                 return cls(folder=Path(os.path.abspath(folder)))
-        raise ConfigError(f"--labels {text!r} is neither a folder nor a pattern with {{id}}, such as '{{id}}_seg.nii.gz'")
+        if split_suffix(Path(text))[1] and not Path(text).is_absolute() and ".." not in Path(text).parts:
+            return cls(pattern=text)
+        raise ConfigError(
+            f"--labels {text!r} is neither a folder nor a pattern with {{id}}, such as '{{id}}_seg.nii.gz', nor the name of a file that is in "
+            "the folder of each case, such as 'segmentation.nii.gz'"
+        )
 
     def is_label(self, source: Source) -> bool:
         """Whether a source is a label file by this rule, not a scan."""
@@ -75,10 +81,12 @@ class LabelRule:
             above = [start, *start.parents]
             end = above.index(source.root) if source.root in above else 0
             wanted = self.pattern.replace(_ID, source.stem)
-            found = [[place / wanted] for place in dict.fromkeys([*above[: end + 1], source.root])]
+            # A fixed name in the folder of all cases would serve every case that has none.
+            places = [*above[: end + 1], source.root] if _ID in self.pattern else above[: max(end, 1)]
+            found = [[place / wanted] for place in dict.fromkeys(places)]
             looked = f"{wanted} in its folder and those above it"
         for candidates in found:
-            present = [file for file in candidates if file.is_file()]
+            present = [file for file in candidates if os.path.isfile(file)]
             if len(present) > 1:
                 raise VolumeError(f"{source.stem}: has several labels, {present[0].name} and {present[1].name}; leave one")
             if present:

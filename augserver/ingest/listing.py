@@ -19,6 +19,8 @@ UNREADABLE_FOLDER = "unreadable folder"
 UNREADABLE_FILE = "unreadable file"
 
 _SPECIAL = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+NO_FILES = frozenset((DATASET, LINKED_FOLDER, BROKEN_LINK, UNREADABLE_FOLDER, UNREADABLE_FILE, *_SPECIAL.values(), "special file"))
+"""Kinds of which each one counts as one file, though it is none that was looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 
-from augserver.errors import AugError, StoreError
+from augserver.errors import AugError, StoreError, VolumeError
 from augserver.ingest.config import IngestConfig
 from augserver.ingest.intake import Outcome, take_in
+from augserver.ingest.label_source import LabelFile
 from augserver.ingest.labels import LabelRule
 from augserver.ingest.memory import estimate_bytes
 from augserver.ingest.naming import Naming
@@ -25,8 +27,17 @@ _log = logging.getLogger(__name__)
 
 
 def select_scans(sources: Sequence[Source], labels: LabelRule | None) -> list[Source]:
-    """The sources that are scans, not labels."""
-    return [source for source in sources if labels is None or not labels.is_label(source)]
+    """The sources that are scans, not labels; each with its label by the rule, or with the problem that it has none."""
+    if labels is None:
+        return list(sources)
+    return [_with_label(source, labels) for source in sources if not labels.is_label(source)]
+
+
+def _with_label(source: Source, labels: LabelRule) -> Source:
+    try:
+        return replace(source, label=LabelFile(labels.find(source)))
+    except VolumeError as error:
+        return replace(source, problem=source.problem or str(error))
 
 
 def ingest_scans(
@@ -74,4 +85,5 @@ def _ingest_one(index: int, scans: Sequence[Source], naming: Naming, writer: Dat
         _log.warning("scan %d of %d was refused for an unexpected error", index + 1, len(scans), exc_info=config.ids == "names")
         reason = f"{scans[index].stem}: cannot be ingested ({type(error).__name__}); take it out, and please report the error"
     naming.release(index)
+    reason = reason.encode("utf-8", "backslashreplace").decode()  # names of files need not be text
     return Outcome(index=index, id=naming.shown(index), reason=naming.redacted(index, reason))

@@ -6,10 +6,9 @@ import contextlib
 import functools
 import hashlib
 import operator
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +113,8 @@ class Found:
         skipped: number of files and other things by kind that are no scans, such as {".txt": 3}.
         unread: what could not be looked at.
         hidden: number of hidden files and folders.
-        files: how many files there are, and other things that count as one.
+        files: that were looked at.
+        voxel_files: header -> files that hold its voxels.
         spoilt: how many files cannot be read and may belong to a source, which has a `problem` therefore.
     """
 
@@ -122,7 +122,8 @@ class Found:
     skipped: dict[str, int]
     unread: tuple[Unread, ...] = ()
     hidden: int = 0
-    files: int = 0
+    files: frozenset[Path] = frozenset()
+    voxel_files: Mapping[Path, list[Path]] = field(default_factory=dict)
     spoilt: int = 0
 
 
@@ -136,17 +137,16 @@ def find_sources(paths: Iterable[Path]) -> Found:
     skipped: dict[str, int] = defaultdict(int)
     unread: list[Unread] = []
     seen: set[Path] = set()
-    count = hidden = spoilt = 0
+    owned: dict[Path, list[Path]] = {}
+    hidden = spoilt = 0
     for path in paths:
         listing = list_path(path)
         for kind, number in listing.skipped.items():
             skipped[kind] += number
-            count += number
         unread += listing.unread
         hidden += listing.hidden
         files = [file for file in listing.files if file not in seen]
         seen.update(files)
-        count += len(files)
         folders: dict[Path, list[Path]] = defaultdict(list)
         others: list[Path] = []
         for file in files:
@@ -161,10 +161,9 @@ def find_sources(paths: Iterable[Path]) -> Found:
                     continue
                 unread.append(Unread(path=file, kind=UNREADABLE_FILE, reason=error.strerror or type(error).__name__))
                 skipped[UNREADABLE_FILE] += 1
-        owned = {file for found in voxel_files(sources, others).values() for file in found}
-        for file in others:
-            if file not in owned:
-                skipped[kind_of(file)] += 1
+        owned |= voxel_files(sources, others)
+        for file in set(others).difference(*owned.values()):
+            skipped[kind_of(file)] += 1
         for folder, slices in folders.items():
             told = sum(skipped.values())
             found = series_sources(folder, slices, listing.root, skipped)
@@ -176,7 +175,13 @@ def find_sources(paths: Iterable[Path]) -> Found:
                 skipped["DICOM file that no volume uses"] += rest
     ordered = [source for key in sorted(sources) for source in sources[key]]
     return Found(
-        sources=tuple(mark_patients(ordered)), skipped=dict(skipped), unread=tuple(unread), hidden=hidden, files=count, spoilt=spoilt
+        sources=tuple(mark_patients(ordered)),
+        skipped=dict(skipped),
+        unread=tuple(unread),
+        hidden=hidden,
+        files=frozenset(seen),
+        voxel_files=owned,
+        spoilt=spoilt,
     )
 
 
@@ -205,7 +210,8 @@ def mark_patients(sources: Sequence[Source]) -> list[Source]:
     """The sources, those marked whose name contains an identifier of a patient whose DICOM files were found with them."""
     patients = functools.reduce(operator.or_, {one.identifiers for source in sources for one in source.slices}, Identifiers())
     return [
-        replace(source, names_patient=True) if not source.slices and any(map(patients.are_in, source.name)) else source for source in sources
+        replace(source, names_patient=True) if not source.slices and any(map(patients.are_in, source.name)) else source
+        for source in sources
     ]
 
 

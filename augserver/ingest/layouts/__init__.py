@@ -1,6 +1,7 @@
 """Layouts of public collections: which files are scans, which their labels, what the classes are called."""
 
-from augserver.ingest.layouts.arrangement import Arrangement
-from augserver.ingest.layouts.choice import LAYOUTS, arrange, choose_layout
+from augserver.ingest.layouts.arrangement import Arrangement, FileCount, count_files
+from augserver.ingest.layouts.choice import LAYOUTS, PLAIN, arrange, choose_layout
+from augserver.ingest.layouts.plain import arrange_plain
 
-__all__ = ["LAYOUTS", "Arrangement", "arrange", "choose_layout"]
+__all__ = ["LAYOUTS", "PLAIN", "Arrangement", "FileCount", "arrange", "arrange_plain", "choose_layout", "count_files"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from augserver.errors import ConfigError
 from augserver.ingest.detached import voxel_files
 from augserver.ingest.label_source import LabelFile
-from augserver.ingest.listing import Listing, Unread
+from augserver.ingest.listing import NO_FILES, Listing, Unread
 from augserver.ingest.readers.formats import READERS, split_suffix
 from augserver.ingest.sources import Said, Source, kind_of
 
@@ -34,7 +34,8 @@ class Arrangement:
         alone: labels without a scan.
         unread: what could not be looked at.
         hidden: number of hidden files and folders.
-        files: how many files there are, and other things that count as one.
+        files: that were looked at.
+        voxel_files: header -> files that hold its voxels.
         spoilt: how many files cannot be read and may belong to a scan that is refused therefore.
     """
 
@@ -48,8 +49,41 @@ class Arrangement:
     alone: tuple[Path, ...] = ()
     unread: tuple[Unread, ...] = ()
     hidden: int = 0
-    files: int = 0
+    files: frozenset[Path] = frozenset()
+    voxel_files: Mapping[Path, list[Path]] = field(default_factory=dict)
     spoilt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCount:
+    """What became of the files: found == taken + refused + skipped. A folder that cannot be read, a link or a pipe counts as one file."""
+
+    found: int
+    taken: int
+    refused: int
+    skipped: int
+
+
+def count_files(arrangement: Arrangement, taken: Collection[int]) -> FileCount:
+    """Count the files of an arrangement.
+
+    Args:
+        taken: indices of the scans that are volumes now; the others are refused.
+    """
+    sets: tuple[set[Path], set[Path]] = set(), set()
+    for index, scan in enumerate(arrangement.scans):
+        named = files_named(scan)
+        sets[index not in taken].update(named, *(arrangement.voxel_files.get(path, ()) for path in named))
+    inside, outside = (each & arrangement.files for each in sets)
+    skipped = sum(arrangement.skipped.values())
+    not_files = sum(count for kind, count in arrangement.skipped.items() if kind in NO_FILES)
+    opened = sum(each.path in arrangement.files for each in arrangement.unread)
+    return FileCount(
+        found=len(arrangement.files) + not_files - opened,
+        taken=len(inside),
+        refused=len(outside - inside) + arrangement.spoilt,
+        skipped=skipped,
+    )
 
 
 def counted(arrangement: Arrangement, listing: Listing) -> Arrangement:
@@ -67,7 +101,8 @@ def counted(arrangement: Arrangement, listing: Listing) -> Arrangement:
         alone=tuple(file for file in unused if arrangement.left.get(file) == LABEL_ALONE),
         unread=listing.unread,
         hidden=listing.hidden,
-        files=len(listing.files) + sum(listing.skipped.values()),
+        files=frozenset(listing.files),
+        voxel_files=owned,
     )
 
 

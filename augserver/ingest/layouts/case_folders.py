@@ -109,11 +109,11 @@ def arrange_acdc(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
             for file in found
         ]
         scans += here
-        left |= left_labels(labels, here) | {file: "4-D series" for stem, found in stems.items() if _ACDC_4D.fullmatch(stem) for file in found}
+        left |= left_labels(labels, here) | {
+            file: "4-D series" for stem, found in stems.items() if _ACDC_4D.fullmatch(stem) for file in found
+        }
     found = require_scans(tuple(sorted(scans, key=lambda scan: scan.path)), "acdc", "files patientNNN_frameNN")
-    return Arrangement(
-        scans=told_modality(found, "mr", "ACDC is cine MR"), collection_classes=ACDC, collection_modality="mr", left=left
-    )
+    return Arrangement(scans=told_modality(found, "mr", "ACDC is cine MR"), collection_classes=ACDC, collection_modality="mr", left=left)
 
 
 def _brats_cases(listing: Listing) -> dict[tuple[Path, str], dict[str, list[Path]]]:

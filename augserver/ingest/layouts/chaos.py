@@ -54,9 +54,7 @@ def arrange_chaos(listing: Listing, modality: str) -> Arrangement:
             tail = () if source.stem.startswith(_SLICES) else (source.stem,)
             name = (root.name, "_".join((*named, *tail)))
             problem = source.problem or ("" if pictures else f"{name[-1]}: no label found; looked for PNG files in {_PICTURES}")
-            scans.append(
-                replace(source, stem=name[-1], name=name, label=LabelPictures(pictures, source.slices, greys), problem=problem)
-            )
+            scans.append(replace(source, stem=name[-1], name=name, label=LabelPictures(pictures, source.slices, greys), problem=problem))
             if source.problem:
                 left |= dict.fromkeys(files, "DICOM file of a series that is refused")
     used = {(each if each.name == _SLICES else each.parent).parent for each in folders if _SLICES in (each.name, each.parent.name)}
