@@ -19,10 +19,10 @@ _ID = "{id}"
 class LabelRule:
     """Where the label of a scan is; made by `parse`.
 
-    A fixed name such as "segmentation.nii.gz", for data with a folder per case, is looked up in the scan's folder, then in those above it
-    up to the one below the folder that was named on the command line. A pattern such as "{id}_seg.nii.gz" or "labelsTr/{id}.nii.gz", {id} being the scan's stem, is looked up in the scan's folder, then in
-    the folders above it up to the one that was named on the command line. A folder is searched for a file of the same stem, first in
-    the same place below it as the scan is below its root, then directly.
+    A pattern such as "{id}_seg.nii.gz" or "labelsTr/{id}.nii.gz", {id} being the scan's stem, is looked up in the scan's folder, then in
+    the folders above it up to the one that was named on the command line. A fixed name such as "segmentation.nii.gz" is looked up in the
+    same way, but not in the folder that was named, unless the scan lies there: it would serve every scan. A folder is searched for a file
+    of the same stem, first in the same place below it as the scan is below its root, then directly.
     """
 
     pattern: str = ""
@@ -52,8 +52,8 @@ class LabelRule:
         if split_suffix(Path(text))[1] and not Path(text).is_absolute() and ".." not in Path(text).parts:
             return cls(pattern=text)
         raise ConfigError(
-            f"--labels {text!r} is neither a folder nor a pattern with {{id}}, such as '{{id}}_seg.nii.gz', nor the name of a file that is in "
-            "the folder of each case, such as 'segmentation.nii.gz'"
+            f"--labels {text!r} is neither a folder nor a pattern with {{id}}, such as '{{id}}_seg.nii.gz', nor the name of a file in the "
+            "folder of each case, such as 'segmentation.nii.gz'"
         )
 
     def is_label(self, source: Source) -> bool:

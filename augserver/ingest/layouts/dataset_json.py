@@ -40,7 +40,7 @@ class DatasetJson:
             pairs = [_pair(key, value) for key, value in self.content["labels"].items()]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"{NAME}: its 'labels' cannot be read ({error!r}); wanted is id -> name or name -> id; give each id a name by --classes FILE"
+                f"{NAME}: its 'labels' cannot be read ({error!r}); wanted is id -> name or name -> id; or name each id by --classes FILE"
             ) from error
         return {key: name for key, name in pairs if 0 <= key <= 255}
 

@@ -20,7 +20,8 @@ from augserver.ingest.sources import Said, Source, file_source
 
 AMOS = {
     1: "spleen", 2: "right kidney", 3: "left kidney", 4: "gall bladder", 5: "esophagus", 6: "liver", 7: "stomach", 8: "aorta",
-    9: "postcava", 10: "pancreas", 11: "right adrenal gland", 12: "left adrenal gland", 13: "duodenum", 14: "bladder", 15: "prostate/uterus",
+    9: "postcava", 10: "pancreas", 11: "right adrenal gland", 12: "left adrenal gland", 13: "duodenum", 14: "bladder",
+    15: "prostate/uterus",
 }  # fmt: skip
 WORD = {
     1: "liver", 2: "spleen", 3: "left kidney", 4: "right kidney", 5: "stomach", 6: "gallbladder", 7: "esophagus", 8: "pancreas",

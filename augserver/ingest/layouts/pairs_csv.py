@@ -22,7 +22,9 @@ def is_pairs_csv(listing: Listing) -> bool:
 
 
 def arrange_pairs_csv(root: Path) -> Arrangement:
-    """One scan per row; paths are relative to the CSV's folder. An image may be a folder with one DICOM series. Rows of equal ids are refused.
+    """One scan per row; paths are relative to the CSV's folder. An image may be a folder with one DICOM series.
+
+    Rows of equal ids are refused.
 
     Raises:
         ConfigError: the file cannot be read, has no such columns, or an empty cell.
