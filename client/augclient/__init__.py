@@ -11,11 +11,11 @@ augclient.tensorflow and augclient.torch adapt a stream to those frameworks; imp
 """
 
 from augclient import errors
-from augclient.channel import TlsConfig
 from augclient.client import Patch, Server, connect
 from augclient.dataset import Dataset, Volume, VolumeInfo
 from augclient.recipe import Recipe
 from augclient.stream import Batch, Sample, Stream
+from augclient.tls_files import TlsConfig
 from augclient.warp import Transform, WarpStream
 
 __all__ = [

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from augclient.channel import TlsConfig
 from augclient.dataset import Dataset, Volume, dataset_from_proto, info_from_proto
-from augclient.errors import BudgetError, RequestError, StateError, WireError
+from augclient.errors import BudgetError, DeadlineError, RequestError, StateError, UnavailableError, WireError
 from augclient.fleet import Fleet
 from augclient.fleet.roads import FleetRoad
 from augclient.recipe import Recipe
 from augclient.stream import Sample, Stream, StreamSpec
 from augclient.stream.assembly import BatchAssembler, read_message
 from augclient.stream.buffers import BufferPool
+from augclient.stream.outage import Outage
 from augclient.stream.receiver import Receiver
 from augclient.stream.road import Road
-from augclient.stream.spec import IMAGE_DTYPES, check_int, check_seconds, select_volumes
+from augclient.stream.spec import IMAGE_DTYPES, check_ids, check_int, check_seconds, select_volumes
 from augclient.stream.stream import Receiving
+from augclient.tls_files import TlsConfig
 from augclient.warp import Transform, WarpStream
 from augclient.warp.feed import Feed
 from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.methods import ServiceCalls
 from augclient.wire.parts import decode_part
+from augclient.wire.silence import SilenceLimit
+from augclient.wire.status import CallError
 from augclient.wire.v1 import augserver_pb2 as pb
+
+_log = logging.getLogger("augclient")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +62,8 @@ def connect(
     token: str | None = None,
     tls: TlsConfig | bool | None = None,
     timeout_s: float = 30.0,
+    wait_s: float = 0.0,
+    receiver: str = "auto",
 ) -> Server:
     """Connect to a server, or to several of one dataset, and make sure that one answers.
 
@@ -61,21 +71,25 @@ def connect(
     A server that is away joins when it answers; servers that name others (`augserver serve --devices`) bring those along.
 
     Args:
-        address: "host:port" or "unix:path"; a list of such; "dns:///name:port" for all servers behind a name, asked for again while
-            streams run.
+        address: "host:port", "[::1]:port" or "unix:path"; a list of such; "dns:///name:port" for all servers behind a name, asked for
+            again while streams run.
         token: secret that the server was started with; needs TLS unless the address is loopback.
         tls: True, or a TlsConfig naming PEM files; None: no encryption.
-        timeout_s: for calls with one answer (connect, dataset, sample); streams have none, they notice a dead peer by keepalive
-            within about 30 s.
+        timeout_s: for calls with one answer (connect, dataset, sample), and between two parts of a volume; streams and warp() have
+            step_timeout_s.
+        wait_s: how long to wait for a server that is not there yet.
+        receiver: who reads streams and volumes: "own", our own HTTP/2 connections; "grpcio", gRPC's library, which takes more of the
+            CPU and is the way back where the other fails; "auto": "own".
     Returns:
         A Server; close() it, or use it in a `with` statement.
     Raises:
-        UnavailableError: nothing answers there. StateError: servers hold different datasets. AuthError: the token is wrong.
+        UnavailableError: nothing answers there, wait_s long. StateError: servers hold different datasets. AuthError: the token is wrong.
         ConfigError: an argument that is not allowed.
     """
-    server = Server(address, token=token, tls=tls, timeout_s=timeout_s)
+    wait_s = check_seconds("wait_s", wait_s, zero=True)
+    server = Server(address, token=token, tls=tls, timeout_s=timeout_s, receiver=receiver)
     try:
-        server.dataset()
+        server._wait_for_dataset(wait_s)
     except BaseException:
         server.close()
         raise
@@ -92,9 +106,10 @@ class Server:
         token: str | None = None,
         tls: TlsConfig | bool | None = None,
         timeout_s: float = 30.0,
+        receiver: str = "auto",
     ) -> None:
         self._timeout_s = timeout_s = check_seconds("timeout_s", timeout_s)
-        self._fleet = Fleet(address, token=token, tls=tls, timeout_s=timeout_s)
+        self._fleet = Fleet(address, token=token, tls=tls, timeout_s=timeout_s, receiver=receiver)
         self._address = ", ".join(self._fleet.given)
         self._streams: weakref.WeakSet[Stream | WarpStream] = weakref.WeakSet()
         self._closed = False
@@ -111,9 +126,17 @@ class Server:
 
         def receive(calls: ServiceCalls) -> Volume:
             call = calls.get_volume(request, metadata=self._fleet.metadata)
+            silence = SilenceLimit(call, self._timeout_s)
             try:
-                return _receive_volume(id, call)
+                return _receive_volume(id, call, silence)
+            except grpc.RpcError as error:
+                if silence.broken:
+                    raise CallError(
+                        grpc.StatusCode.DEADLINE_EXCEEDED, f"nothing of volume {id!r} came for timeout_s = {self._timeout_s:g} s"
+                    ) from error
+                raise
             finally:
+                silence.close()
                 call.close()
 
         return self._fleet.ask(receive, volume=id)
@@ -155,7 +178,8 @@ class Server:
             prefetch: batches received ahead. Memory: prefetch + 2 batches, and every one that you keep.
             writable: let batches in shared memory be written to, at the price of a private copy of each page that is; they are read-only
                 otherwise. Over gRPC batches are the reader's own and always writable.
-            reconnect_s: how long a server may stay away before the stream gives up; it resumes by step, with no gap and no repeat.
+            reconnect_s: how long a server may stay away before the stream gives up, also at its beginning; it resumes by batch index, with
+                no gap and no repeat.
             step_timeout_s: a server that sends nothing for this long while a batch is awaited counts as gone: paused, hung, or unreachable.
             hedge_s: of several servers, one that holds a batch up and sends nothing for this long is doubled by others, and the first
                 answer wins; below what a volume takes to decode it wastes work. None: never.
@@ -169,9 +193,9 @@ class Server:
         road = Road(transport, prefetch=prefetch, writable=writable, timeout_s=self._timeout_s)
         reconnect_s = check_seconds("reconnect_s", reconnect_s, zero=True)
         step_timeout_s = check_seconds("step_timeout_s", step_timeout_s)
-        if hedge_s is not None and not hedge_s > 0:
-            raise RequestError(f"hedge_s: got {hedge_s}; allowed: a number of seconds above 0, or None")
-        dataset = self.dataset()
+        hedge_s = None if hedge_s is None else check_seconds("hedge_s", hedge_s)
+        volumes = None if volumes is None else check_ids(volumes)
+        dataset = self._wait_for_dataset(reconnect_s)
         spec = StreamSpec(
             recipe=recipe,
             patch=_three(patch),
@@ -221,6 +245,7 @@ class Server:
         shape: Sequence[int] | None = None,
         image_dtype: str = "float32",
         prefetch: int = 4,
+        step_timeout_s: float = 60.0,
     ) -> WarpStream:
         """Warp the caller's own volumes with explicit parameters: iterator in, iterator out, in order; either may be infinite.
 
@@ -234,6 +259,7 @@ class Server:
             image_dtype: "float32", "float16" or "uint8" (needs a window in every transform).
             prefetch: volumes sent before their results are taken. Memory here: 2 results, and every one that you keep; at the server
                 what [warp] in its config allows.
+            step_timeout_s: a server that sends nothing for this long while a result is awaited counts as gone.
         Returns:
             An iterator of images with the axes of their volumes, or of pairs (image, label) where pairs went in. It has close(), and
             is a context manager. The iterators given are pulled on another thread.
@@ -244,6 +270,7 @@ class Server:
         check_int("prefetch", prefetch, 1, 1 << 16)
         if image_dtype not in IMAGE_DTYPES:
             raise RequestError(f"image_dtype: got {image_dtype!r}; allowed: {', '.join(IMAGE_DTYPES)}")
+        step_timeout_s = check_seconds("step_timeout_s", step_timeout_s)
         patch = None if shape is None else _three(shape)
         for name, size in zip("ZYX", patch or (), strict=False):
             check_int(f"shape {name}", size, 1, (1 << 32) - 1)
@@ -255,7 +282,7 @@ class Server:
             return fleet.calls(address).warp(messages, metadata=metadata)
 
         feed = Feed(volumes, transforms, patch, image_dtype, prefetch)
-        stream = WarpStream(feed, open_call, address=address, dtype=image_dtype)
+        stream = WarpStream(feed, open_call, address=address, dtype=image_dtype, step_timeout_s=step_timeout_s)
         self._streams.add(stream)
         return stream
 
@@ -322,6 +349,22 @@ class Server:
     def __repr__(self) -> str:
         return f"Server({self._address!r}{', closed' if self._closed else ''})"
 
+    def _wait_for_dataset(self, patience_s: float) -> Dataset:
+        """As dataset(), asked again for `patience_s` while nobody answers."""
+        outage = Outage(patience_s)
+        while True:
+            try:
+                return self.dataset()
+            except (UnavailableError, DeadlineError) as error:
+                delay_s = outage.next_delay_s()
+                if delay_s is None:
+                    if patience_s:
+                        raise type(error)(f"{error} It was asked for {patience_s:g} s.") from error
+                    raise
+                if outage.attempts == 1:
+                    _log.warning("waiting for a server, for up to %g s: %s", patience_s, error)
+                time.sleep(delay_s)
+
     def _check_open(self) -> None:
         if self._closed:
             raise StateError(f"the connection to {self._address} is closed; connect() again")
@@ -335,10 +378,12 @@ def _volume_request(id: str) -> pb.GetVolumeRequest:
     return pb.GetVolumeRequest(id=id)
 
 
-def _receive_volume(id: str, call: Any) -> Volume:
+def _receive_volume(id: str, call: Any, silence: SilenceLimit) -> Volume:
     filler: ArrayFiller | None = None
     info = image = label = None
+    silence.listen()
     for data in call:
+        silence.listen()
         part = decode_part(data)
         if part.header is not None and info is None:
             info = info_from_proto(read_message(pb.VolumeInfo, part.header))

@@ -55,7 +55,7 @@ def dataset(
     are right, but reopen the stream in turns.
 
     Args:
-        server: a Server, which must stay open, or an address to connect to.
+        server: a Server, which must stay open, or an address to connect to, where a server is waited for as long as reconnect_s.
         recipe, patch, batch_size, ..., volumes: as for Server.stream(). `start` + `steps` < 2**63.
     Returns:
         tf.data.Dataset of image (N, Z, Y, X, C) of `image_dtype`, label (N, Z, Y, X) uint8; N = batch_size / world. Of image alone where no
@@ -63,7 +63,7 @@ def dataset(
     Raises:
         What Server.stream() raises. An error of the stream ends the iteration with a tf.errors.OpError that holds its message.
     """
-    connection = server if isinstance(server, Server) else connect(server)
+    connection = server if isinstance(server, Server) else connect(server, wait_s=reconnect_s)
     arguments: dict[str, Any] = {
         "patch": tuple(patch),
         "batch_size": batch_size,

@@ -9,22 +9,18 @@ its workers in turn, so the order is that of the steps.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from augclient.channel import TlsConfig
 from augclient.client import Server, connect
-from augclient.errors import StateError, UnavailableError
+from augclient.errors import StateError
 from augclient.recipe import Recipe
 from augclient.stream import Batch, Stream
-from augclient.stream.outage import Outage
 from augclient.stream.spec import check_int
-
-_WORKER_PATIENCE_S = 2.0
+from augclient.tls_files import TlsConfig
 
 
 class BatchDataset(IterableDataset[Any]):
@@ -58,11 +54,21 @@ class BatchDataset(IterableDataset[Any]):
         token: str | None = None,
         tls: TlsConfig | bool | None = None,
         timeout_s: float = 30.0,
+        receiver: str = "auto",
     ) -> None:
-        """Arguments as for Server.stream() and connect(); they are checked, and errors raised, when a pass begins."""
+        """Arguments as for Server.stream() and connect(); they are checked, and errors raised, when a pass begins.
+
+        A server that is not there yet is waited for, as long as for one that is away: reconnect_s.
+        """
         super().__init__()
         self._address = address
-        self._connect_arguments: dict[str, Any] = {"token": token, "tls": tls, "timeout_s": timeout_s}
+        self._connect_arguments: dict[str, Any] = {
+            "token": token,
+            "tls": tls,
+            "timeout_s": timeout_s,
+            "wait_s": reconnect_s,
+            "receiver": receiver,
+        }
         self._recipe = recipe
         self._start = start
         self._steps = steps
@@ -88,7 +94,7 @@ class BatchDataset(IterableDataset[Any]):
         """One pass, on a connection of its own; in a worker, its share of it."""
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        with self._connect(patient=worker is not None) as server, self._open(server, number, workers) as stream:
+        with connect(self._address, **self._connect_arguments) as server, self._open(server, number, workers) as stream:
             for batch in stream:
                 if workers == 1:
                     self._reached = stream.state_dict()
@@ -116,21 +122,6 @@ class BatchDataset(IterableDataset[Any]):
         """Let the passes that follow begin at the token's step; StateError, when one begins, if it is of another stream."""
         self._state = dict(state)
         self._reached = dict(state)
-
-    def _connect(self, *, patient: bool) -> Server:
-        """A connection; a patient one is asked for again for two seconds.
-
-        A worker that was forked while its parent used gRPC was seen to lose its first attempt to the fork.
-        """
-        outage = Outage(_WORKER_PATIENCE_S)
-        while True:
-            try:
-                return connect(self._address, **self._connect_arguments)
-            except UnavailableError:
-                delay_s = outage.next_delay_s() if patient else None
-                if delay_s is None:
-                    raise
-                time.sleep(delay_s)
 
     def _whole(self, server: Server) -> Stream:
         return server.stream(self._recipe, start=self._start, steps=self._steps, state=self._state, **self._arguments)

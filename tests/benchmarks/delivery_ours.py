@@ -79,7 +79,7 @@ def _unix_target(folder: str) -> str:
 
 
 def receive_tls(addresses: list[str], folder: str, stream: int) -> Arrivals:
-    from augclient.channel import TlsConfig
+    from augclient.tls_files import TlsConfig
 
     return receive_stand_in(addresses, stream, tls=TlsConfig(ca=Path(folder, "cert.pem")))
 

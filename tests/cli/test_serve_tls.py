@@ -14,7 +14,7 @@ import augclient
 import numpy as np
 import pytest
 import trustme
-from augclient.channel import TlsConfig
+from augclient.tls_files import TlsConfig
 from augclient.errors import AuthError, UnavailableError
 
 from augserver.store import DatasetWriter

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import augclient
 import pytest
 from augclient.wire.rendezvous import order
 
@@ -29,6 +30,14 @@ def toy() -> ModuleType:
     sys.modules["toy_server"] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(params=["own", "grpcio"])
+def each_receiver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who reads the streams of every connection of the test; a module says `pytestmark = usefixtures("each_receiver")`."""
+    receiver: str = request.param
+    monkeypatch.setitem(augclient.connect.__kwdefaults__, "receiver", receiver)
+    return receiver
 
 
 class Running:

@@ -16,6 +16,8 @@ import pytest
 from augclient import errors
 from augclient.wire.v1 import augserver_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("each_receiver")
+
 PATCH = (3, 5, 7)
 RECIPE = augclient.Recipe()
 

@@ -14,6 +14,8 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
+from augclient.channel import open_channel
+from augclient.wire.address import parse_address
 from augclient.wire.status import CallError
 from augclient.wire.unary_stream import UnaryStreamCall
 from hyperframe.frame import ContinuationFrame, DataFrame, ExtensionFrame, GoAwayFrame, HeadersFrame, PushPromiseFrame, RstStreamFrame
@@ -76,7 +78,7 @@ class Peer:
 
 def call(peer: Peer, request: bytes = b"") -> UnaryStreamCall:
     how = {"tls": None, "tls_name": None, "keepalive_s": 5.0, "keepalive_timeout_s": 5.0, "limit_bytes": 1 << 22}
-    return UnaryStreamCall("/toy.Toy/Send", request, (), address=peer.address, **how)
+    return UnaryStreamCall("/toy.Toy/Send", request, (), address=parse_address(peer.address), **how)
 
 
 def received(script: Script | None, *, raw: bytes = b"", request: bytes = b"") -> list[bytes]:
@@ -206,6 +208,53 @@ def test_a_request_arrives_whole_within_the_peers_window(request_bytes):
     with Watched(scripted(begin, lambda it: it.send_data(1, framed(b"ok")), end)) as peer:
         assert [bytes(data) for data in call(peer, request[:request_bytes])] == [b"ok"]
     assert b"".join(seen) == framed(request[:request_bytes])  # h2 itself refuses what exceeds its window
+
+
+@pytest.mark.parametrize("who", ["own", "grpcio"])
+@pytest.mark.parametrize("form", ["{}", "ipv4:{}"])
+def test_the_authority_of_a_call_carries_no_scheme(form, who):
+    seen = []
+
+    class Asked(Peer):
+        def _events(self, link: socket.socket, protocol: h2.connection.H2Connection) -> list[h2.events.Event]:
+            events = super()._events(link, protocol)
+            seen.extend(dict(each.headers)[":authority"] for each in events if isinstance(each, h2.events.RequestReceived))
+            return events
+
+    with Asked(scripted(begin, end)) as peer:
+        address = parse_address(form.format(peer.address))
+        how = {"tls": None, "tls_name": None, "keepalive_s": 5.0, "keepalive_timeout_s": 5.0, "limit_bytes": 1 << 22}
+        if who == "own":
+            assert list(UnaryStreamCall("/toy.Toy/Send", b"", (), address=address, **how)) == []
+        else:
+            with open_channel(address, None, None) as channel:
+                assert list(channel.unary_stream("/toy.Toy/Send", None, None)(b"")) == []
+    assert seen == [peer.address]
+
+
+@pytest.mark.parametrize("padding", [None, 7])
+def test_an_answer_to_half_a_request_is_read(padding):
+    """As a proxy refuses a request that is too large: it grants no window for the rest, and sends a page."""
+
+    class Early(Peer):
+        def _events(self, link: socket.socket, protocol: h2.connection.H2Connection) -> list[h2.events.Event]:
+            data = link.recv(1 << 16)
+            if not data:
+                raise OSError("the client has left")
+            events = protocol.receive_data(data)
+            if any(isinstance(each, h2.events.DataReceived) for each in events) and not self.answered:
+                self.answered = True
+                protocol.send_headers(1, [(":status", "413"), ("content-type", "text/html")])
+                for _ in range(30):
+                    protocol.send_data(1, b"<p>too large</p>" * 9, pad_length=padding)
+                protocol.end_stream(1)
+            link.sendall(protocol.data_to_send())
+            return events
+
+        answered = False
+
+    with Early(lambda link, protocol: None) as peer, pytest.raises(CallError, match="HTTP status 413"):
+        next(call(peer, b"r" * 200_000))
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,11 @@ def test_damaged_bytes_give_a_wire_error_or_what_generated_code_reads(pieces, ta
         nested = ((pb.BatchHeader, part.header), (pb.SlotRef, part.slot))
         if not all(view is None or readable(kind, bytes(view)) for kind, view in nested):
             continue  # a nested message is parsed, and refused, by whoever reads it
+        try:
+            pb.BatchPart.FromString(data)
+        except DecodeError:  # a nested message in several pieces: each is parsed there, here what they make together
+            assert sum(data.count(tag) for tag in (b"\x12", b"\x42")) > 1
+            continue
         assert fields(part) == message_fields(pb.BatchPart.FromString(data))
 
 

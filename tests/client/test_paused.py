@@ -12,6 +12,8 @@ from augclient import errors
 from augclient.stream.road import Road
 from augclient.wire.v1 import augserver_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("each_receiver")
+
 PATCH = (3, 5, 7)
 RECIPE = augclient.Recipe()
 

@@ -18,6 +18,8 @@ from augserver.kernel import open_backend
 from augserver.service.server import Server
 from augserver.store import Dataset, DatasetWriter
 
+pytestmark = pytest.mark.usefixtures("each_receiver")
+
 PATCH = (5, 7, 9)
 RECIPE = augclient.Recipe(
     crop={"mode": "uniform"},

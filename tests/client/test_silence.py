@@ -10,6 +10,8 @@ import pytest
 from augclient import errors
 from augclient.wire.methods import client_options
 
+pytestmark = pytest.mark.usefixtures("each_receiver")
+
 RECIPE = augclient.Recipe()
 
 

@@ -7,6 +7,8 @@ import time
 import augclient
 import pytest
 
+pytestmark = pytest.mark.usefixtures("each_receiver")
+
 
 @pytest.mark.parametrize("taken", [0, 1, 5])
 def test_no_socket_outlives_its_server_object(toy, running, taken, open_sockets):

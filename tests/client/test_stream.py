@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from augclient import errors
 
+pytestmark = pytest.mark.usefixtures("each_receiver")
+
 PATCH = (3, 5, 7)
 RECIPE = augclient.Recipe()
 
@@ -225,9 +227,7 @@ def test_what_is_no_address_is_refused(address):
         augclient.connect(address)
 
 
-@pytest.mark.parametrize(
-    "address", ["gpu-node:50051", "127.0.0.1.example.org:50051", "ipv4:127.0.0.1:1,192.0.2.1:2", "localhost.example.org:1"]
-)
+@pytest.mark.parametrize("address", ["gpu-node:50051", "127.0.0.1.example.org:50051", "dns:localhost:1", "localhost.example.org:1"])
 def test_token_does_not_travel_in_the_clear(address):
     with pytest.raises(errors.ConfigError, match="unencrypted"):
         augclient.connect(address, token="secret")

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import trustme
 from augclient import errors
-from augclient.channel import TlsConfig
+from augclient.tls_files import TlsConfig
+from augclient.wire.address import parse_address
 from augclient.wire.methods import MAX_REQUEST_BYTES, server_options
 from augclient.wire.status import CallError
 from augclient.wire.unary_stream import UnaryStreamCall
@@ -62,7 +63,7 @@ def serve() -> Iterator[Callable[..., str]]:
 
 def call(address: str, request: bytes = b"", metadata: Any = (), **how: Any) -> UnaryStreamCall:
     settings = {"tls": None, "tls_name": None, "keepalive_s": 20.0, "keepalive_timeout_s": 10.0, "limit_bytes": LIMIT}
-    return UnaryStreamCall(METHOD, request, metadata, address=address, **(settings | how))
+    return UnaryStreamCall(METHOD, request, metadata, address=parse_address(address), **(settings | how))
 
 
 def failure(each: UnaryStreamCall) -> CallError:
@@ -119,7 +120,9 @@ def test_every_status_comes_with_its_text_and_metadata(serve, code, before):
 def test_a_method_that_is_not_there_is_unimplemented(serve):
     address = serve(lambda request, context: iter(()))
     how = {"tls": None, "tls_name": None, "keepalive_s": 20.0, "keepalive_timeout_s": 10.0, "limit_bytes": LIMIT}
-    assert failure(UnaryStreamCall("/toy.Toy/Other", b"", (), address=address, **how)).code() is grpc.StatusCode.UNIMPLEMENTED
+    assert (
+        failure(UnaryStreamCall("/toy.Toy/Other", b"", (), address=parse_address(address), **how)).code() is grpc.StatusCode.UNIMPLEMENTED
+    )
 
 
 def test_a_message_above_the_limit_is_refused(serve):
@@ -226,7 +229,7 @@ def test_cancel_wakes_a_reader_that_connects_or_asks_for_a_name(monkeypatch):
                 each.setblocking(False)
                 each.connect_ex(full.getsockname())
             stream = call(f"127.0.0.1:{full.getsockname()[1]}")
-            assert cancelled_within(stream, lambda: stream._dial._socket is not None and not time.sleep(0.2)) < 3
+            assert cancelled_within(stream, lambda: stream._dial._sockets and not time.sleep(0.2)) < 3
         finally:
             for each in waiting:
                 each.close()
@@ -249,7 +252,6 @@ def test_a_call_that_was_cancelled_before_it_began_does_not_begin(serve):
         ("127.0.0.1:1", "Connection refused"),
         ("unix:/nowhere/at/all.sock", "No such file"),
         ("no.such.host.invalid:80", "no.such.host.invalid"),
-        (f"{'x' * 70}.y:80", "is no name of a host"),
     ],
 )
 def test_nobody_there(address, says):

@@ -8,6 +8,8 @@ import augclient
 import pytest
 from augclient.stream.stream import StreamStatistics
 
+pytestmark = pytest.mark.usefixtures("each_receiver")
+
 
 def statistics(waiting_s: float, elapsed_s: float) -> StreamStatistics:
     return StreamStatistics(batches=9, waiting_s=waiting_s, elapsed_s=elapsed_s, allocated=0, free=0, shared=0, copied=0, held=0)

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 import trustme
-from augclient.channel import TlsConfig
+from augclient.tls_files import TlsConfig
 from augclient.errors import AuthError, ForbiddenError, UnavailableError
 from augclient.wire.v1 import augserver_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc

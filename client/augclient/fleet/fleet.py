@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 
 import grpc
 
-from augclient.channel import TlsConfig
 from augclient.errors import AugError, DeadlineError, StateError, UnavailableError
 from augclient.fleet.connections import Connections
 from augclient.fleet.merge import BatchMerge
 from augclient.fleet.receiver import FleetReceiver
 from augclient.fleet.roads import FleetRoad
 from augclient.fleet.roster import Roster
-from augclient.fleet.seeds import Seeds, peer_address
+from augclient.fleet.seeds import Seeds, peer_addresses
 from augclient.stream.buffers import BufferPool
 from augclient.stream.road import Road
 from augclient.stream.spec import StreamSpec
+from augclient.tls_files import TlsConfig
 from augclient.wire.methods import ServiceCalls
 from augclient.wire.rendezvous import order
 from augclient.wire.status import error_from_rpc
@@ -34,13 +34,15 @@ class Fleet:
     """One server or many that hold the same dataset; thread-safe.
 
     Args:
-        address, token, tls: as for connect().
+        address, token, tls, receiver: as for connect().
         timeout_s: for calls with one answer.
     """
 
-    def __init__(self, address: str | Sequence[str], *, token: str | None, tls: TlsConfig | bool | None, timeout_s: float) -> None:
+    def __init__(
+        self, address: str | Sequence[str], *, token: str | None, tls: TlsConfig | bool | None, timeout_s: float, receiver: str
+    ) -> None:
         self._seeds = Seeds(address)
-        self._connections = Connections(self._seeds, token=token, tls=tls)
+        self._connections = Connections(self._seeds, token=token, tls=tls, receiver=receiver)
         self._timeout_s = timeout_s
         self._up: tuple[str, ...] = ()
         self._down: tuple[str, ...] = ()
@@ -83,7 +85,7 @@ class Fleet:
         failures: dict[str, AugError] = {}
         known = {*self._up, *self._down}
         try:
-            unasked = {*self._seeds.resolve(), *(() if self._seeds.dynamic else known)}
+            unasked = {*self._seeds.resolve(self._timeout_s), *(() if self._seeds.dynamic else known)}
         except UnavailableError:
             if not known:
                 raise
@@ -91,7 +93,7 @@ class Fleet:
         while unasked:
             probes = {address: self._connections.ask_dataset(address, self._timeout_s) for address in sorted(unasked)}
             self._collect(probes, answers, failures)
-            named = {peer_address(address, peer) for address, message in answers.items() for peer in message.peers}
+            named = {peer for address, message in answers.items() for peer in peer_addresses(address, message.peers)}
             unasked = named - answers.keys() - failures.keys()
         if not answers:
             raise next(iter(failures.values()))
@@ -103,6 +105,7 @@ class Fleet:
                     " must hold the same: serve copies of one dataset, or connect to them apart"
                 )
         self._up, self._down = tuple(sorted(answers)), tuple(sorted(failures))
+        self._connections.keep(self._up + self._down)
         lost = {each.id: each.reason for answer in answers.values() for each in answer.quarantined}
         message.ClearField("quarantined")
         message.quarantined.extend(pb.Quarantined(id=id, reason=lost[id]) for id in sorted(lost))

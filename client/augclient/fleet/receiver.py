@@ -153,6 +153,7 @@ class FleetReceiver:
     def _receive(self, members: tuple[str, ...]) -> bool:
         """Receive from these members until others are at work; whether the last batch came, or the stream is closing."""
         with self._changed:
+            self._roads.keep(self._roster.known())
             self._lanes = [self._start_lane(members, member) for member in members]
         try:
             while True:

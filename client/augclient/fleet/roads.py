@@ -6,6 +6,8 @@ trainer never holds any.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from augclient.stream.road import Road, RoadStatistics
 
 _PREFETCH = 1  # of shares: one is copied while the next comes; a trainer holds none
@@ -41,6 +43,12 @@ class FleetRoad:
         if (member, stands_in) not in self._lanes:
             self._lanes[member, stands_in] = Road(self._transport, prefetch=_PREFETCH, timeout_s=self._timeout_s)
         return self._lanes[member, stands_in]
+
+    def keep(self, members: Iterable[str]) -> None:
+        """Forget those of all other members; none of their lanes runs."""
+        kept = set(members)
+        for gone in [key for key in self._lanes if key[0] not in kept]:
+            self._lanes.pop(gone).close()
 
     def statistics(self) -> RoadStatistics:
         """No batch lies in shared memory: those of a fleet are put together in memory of the stream's own."""

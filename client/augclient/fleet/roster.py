@@ -19,7 +19,7 @@ import grpc
 
 from augclient.errors import AugError, StateError, UnavailableError
 from augclient.fleet.connections import Connections
-from augclient.fleet.seeds import Seeds, peer_address
+from augclient.fleet.seeds import Seeds, peer_addresses
 from augclient.stream.outage import FIRST_DELAY_S, MAX_DELAY_S
 from augclient.wire.status import error_from_rpc
 
@@ -74,6 +74,10 @@ class Roster:
     def live(self) -> tuple[str, ...]:
         """Members that are up, sorted."""
         return tuple(sorted(address for address, member in self._members.items() if member.up))
+
+    def known(self) -> tuple[str, ...]:
+        """All members, up and down."""
+        return tuple(self._members)
 
     def lost(self, address: str, reason: AugError, *, after_progress: bool) -> None:
         """Take a member out until it answers again; the sooner, the more recently it was of use."""
@@ -134,7 +138,7 @@ class Roster:
         reason: AugError | None = None
         try:
             message = probe.result()
-            peers = [peer_address(address, peer) for peer in message.peers]
+            peers = peer_addresses(address, message.peers)
             if message.fingerprint != self._fingerprint:
                 reason = StateError(
                     f"it holds dataset {message.fingerprint!r}, the stream is on {self._fingerprint!r}; start it with the same dataset"
@@ -176,4 +180,5 @@ class Roster:
                 for address in found - self._members.keys():
                     self._members[address] = _Member(False)
                 self._resolved = found
+                self._connections.keep(self._members)
                 self._changed.notify_all()

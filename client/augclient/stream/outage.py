@@ -17,12 +17,13 @@ _LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.
 
 
 class Outage:
-    """Waits that double, capped, without jitter, until `limit_s` from the first is used up."""
+    """Waits that double, capped, without jitter, until `limit_s` from the first is used up; `attempts` counts them."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._delay_s = FIRST_DELAY_S
         self._began_at: float | None = None
+        self.attempts = 0
 
     def next_delay_s(self) -> float | None:
         """How long to wait before the next attempt; None: no more."""
@@ -31,6 +32,7 @@ class Outage:
         left_s = self._began_at + self._limit_s - now
         if left_s <= 0:
             return None
+        self.attempts += 1
         delay_s = min(self._delay_s, left_s)
         self._delay_s = min(2 * self._delay_s, MAX_DELAY_S)
         return delay_s

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -156,10 +156,23 @@ def select_volumes(volumes: Sequence[str] | None, dataset: Dataset) -> tuple[str
     """The ids sorted, None for all; RequestError where they are no list of different ids, NotFoundError where one is not in the dataset."""
     if volumes is None:
         return None
-    ids = [] if isinstance(volumes, str) else list(volumes)
-    if not ids or len({dataset.info(id_).id for id_ in ids}) < len(ids):
-        raise RequestError(f"volumes: got {volumes!r:.200}; allowed: a list of different ids of dataset().volumes, or None for all")
+    ids = check_ids(volumes)
+    for id_ in ids:
+        dataset.info(id_)
     return tuple(sorted(ids))
+
+
+def check_ids(volumes: Sequence[str]) -> list[str]:
+    """`volumes` as a list of ids; RequestError where they are anything else."""
+    allowed = "allowed: a list of different ids of dataset().volumes, or None for all"
+    if isinstance(volumes, Mapping):
+        raise RequestError(f"volumes: got {volumes!r:.200}; a weight for each volume is not supported: {allowed}")
+    if isinstance(volumes, str) or not isinstance(volumes, Iterable):
+        raise RequestError(f"volumes: got {volumes!r:.200}; {allowed}")
+    ids = list(volumes)
+    if not ids or not all(isinstance(id_, str) for id_ in ids) or len(set(ids)) < len(ids):
+        raise RequestError(f"volumes: got {ids!r:.200}; {allowed}")
+    return ids
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:

@@ -44,8 +44,9 @@ class Feed:
     before it still come. Knows nothing of the stream that reads those, so that one can be collected.
 
     Attributes:
-        forms: of the items that were begun and not delivered, oldest first.
+        forms: of the items that were begun and whose results have not come whole, oldest first.
         error: what ended the request early.
+        pulling: whether it waits for the caller's iterators now.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Feed:
         self._closed = False
         self.forms: deque[ResultForm] = deque()
         self.error: Exception | None = None
+        self.pulling = False
 
     def messages(self) -> Iterator[bytes]:
         """Encoded WarpParts; waits while `ahead` items are under way."""
@@ -69,14 +71,21 @@ class Feed:
             for number in itertools.count():
                 if not self._wait_for_turn(number):
                     return
+                self.pulling = True
                 try:
                     given = next(self._volumes)
                 except StopIteration:
                     return
+                finally:
+                    self.pulling = False
                 yield from self._encode(number, given)
                 del given  # while this thread waits for its turn it must not keep the caller's array alive
         except Exception as error:  # the caller's own, or about what they gave: raised to them in its turn
             self.error = error
+
+    def server_owes(self) -> bool:
+        """Whether the server has something to do: a result to send, a message to read, or the call to end."""
+        return bool(self.forms) or not self.pulling
 
     def deliver(self) -> None:
         """One more result is with the caller."""

@@ -12,13 +12,14 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from augclient.errors import AugError, BudgetError, StateError, UnavailableError, WireError
+from augclient.errors import AugError, BudgetError, DeadlineError, StateError, UnavailableError, WireError
 from augclient.stream.assembly import read_message
 from augclient.stream.buffers import ALIGNMENT, BufferPool
 from augclient.warp.feed import Feed, ResultForm
 from augclient.warp.heap import settle_heap
 from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.parts import decode_part
+from augclient.wire.silence import SilenceLimit
 from augclient.wire.status import error_from_rpc, named_error
 from augclient.wire.v1 import augserver_pb2 as pb
 
@@ -34,13 +35,15 @@ class WarpStream(Iterator[Warped]):
     stream is garbage. The caller's iterators are pulled on a thread of gRPC, `prefetch` items ahead at most.
     """
 
-    def __init__(self, feed: Feed, open_call: Callable[[Iterator[bytes]], Any], *, address: str, dtype: str) -> None:
+    def __init__(self, feed: Feed, open_call: Callable[[Iterator[bytes]], Any], *, address: str, dtype: str, step_timeout_s: float) -> None:
         self._feed = feed
         self._open_call = open_call
         self._address = address
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._pool = BufferPool(keep=2)  # the result that the caller holds, and the one it held while it asked for that
+        self._step_timeout_s = step_timeout_s
         self._call: Any = None
+        self._silence: SilenceLimit | None = None
         self._number = 0
         self._ended = False
         self._closed = False
@@ -51,6 +54,7 @@ class WarpStream(Iterator[Warped]):
 
         Raises:
             StopIteration: there is one for each volume.
+            DeadlineError: it sent nothing for step_timeout_s while a result was due.
             UnavailableError: the server went away. A warp stream cannot be resumed by number, as no server holds the volumes: the
                 message says from which item on to start another one.
             AugError: what the server answered; it names the item.
@@ -65,7 +69,10 @@ class WarpStream(Iterator[Warped]):
             if self._call is None:
                 settle_heap()
                 self._call = self._open_call(self._feed.messages())
-            result = self._receive()
+            if self._silence is None:
+                self._silence = SilenceLimit(self._call, self._step_timeout_s, self._feed.server_owes)
+                weakref.finalize(self, self._silence.close)
+            result = self._receive(self._silence)
         except BaseException as error:
             # Ctrl-C comes between parts, and half a result is of no use.
             self._end()
@@ -92,13 +99,15 @@ class WarpStream(Iterator[Warped]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _receive(self) -> Warped | None:
+    def _receive(self, silence: SilenceLimit) -> Warped | None:
         """One result; None at the end of the call."""
+        silence.listen()
         what = f"item {self._number}"
         arrays: tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | None = None
         form: ResultForm | None = None
         filler: ArrayFiller | None = None
         for data in self._call:
+            silence.listen()
             part = decode_part(data)
             if part.step != self._number:
                 raise WireError(f"{self._address}: a part of item {part.step} came where {what} was due")
@@ -110,6 +119,8 @@ class WarpStream(Iterator[Warped]):
                 raise WireError(f"{self._address}: the first part of {what} came without a header")
             filler.add(part)
             if part.last:
+                self._feed.forms.popleft()
+                silence.pause()
                 return self._result(form, *arrays)
         if filler is not None or self._feed.forms:
             raise WireError(f"{self._address}: the server ended the call before the last part of {what}")
@@ -119,7 +130,7 @@ class WarpStream(Iterator[Warped]):
         header = read_message(pb.WarpedItem, data)
         if not self._feed.forms:
             raise WireError(f"{self._address}: {what} came before it was sent")
-        form = self._feed.forms.popleft()
+        form = self._feed.forms[0]
         got = (tuple(header.image_shape), header.image_dtype, header.has_label)
         due = (form.shape, self._dtype.newbyteorder("=").name, form.has_label)
         if got != due:
@@ -145,6 +156,11 @@ class WarpStream(Iterator[Warped]):
 
     def _explain(self, error: grpc.RpcError) -> AugError:
         told = error_from_rpc(error, self._address)
+        if self._silence is not None and self._silence.broken:
+            return DeadlineError(
+                f"{self._address}: nothing came for step_timeout_s = {self._step_timeout_s:g} s, though the result of item {self._number}"
+                f" is due. Items from {self._number} on have no result: start another warp stream with the volumes from there"
+            )
         if isinstance(told, UnavailableError) or (named_error(error) is None and error.code() in _LOST):
             return UnavailableError(
                 f"{told} Items from {self._number} on have no result, and a warp stream cannot be resumed by number: start another one "
@@ -155,5 +171,7 @@ class WarpStream(Iterator[Warped]):
     def _end(self) -> None:
         self._ended = True
         self._feed.close()
+        if self._silence is not None:
+            self._silence.close()
         if self._call is not None:
             self._call.cancel()  # no-op after the end

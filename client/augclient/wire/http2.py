@@ -116,7 +116,7 @@ class Http2Stream:
         while at < len(body) and not self._ended:  # an answer may come, and end, before the request was read
             room = min(self._window, self._stream_window, _SENT_FRAME_BYTES)
             if room <= 0:
-                self._read_frame()
+                self._read_ahead()
                 continue
             piece = body[at : at + room]
             at += len(piece)
@@ -157,18 +157,22 @@ class Http2Stream:
     def stay_alive(self) -> None:
         """Answer the peer's pings while nothing is read, or it would count this client as dead; raises as `read_into`.
 
-        What comes of the body meanwhile is kept: WINDOW_BYTES at most, as the peer is not told to go on. Takes no longer than _ASIDE_S, as
-        the peer may send small frames as fast as they are read.
+        Body bytes that arrive meanwhile are buffered, at most WINDOW_BYTES, because no window update is sent. It takes no longer than
+        _ASIDE_S, as the peer may send small frames as fast as they are read.
         """
         until = time.monotonic() + _ASIDE_S
         while not self._ended and time.monotonic() < until and self._has_input():
-            if self._left:
-                self._keep(self._read_exactly(self._left))
-                self._left = 0
-                if self._kept_bytes > WINDOW_BYTES:
-                    raise Http2Error(f"the server sent more than {WINDOW_BYTES} bytes before it was told to go on")
-            else:
-                self._read_frame()
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Read the next frame, or the body of the one that was begun, and buffer what is body until somebody asks for it."""
+        if not self._left:
+            self._read_frame()
+            return
+        self._keep(self._read_exactly(self._left))
+        self._left = 0
+        if self._kept_bytes > WINDOW_BYTES:
+            raise Http2Error(f"the server sent more than {WINDOW_BYTES} bytes before it was told to go on")
 
     def _read_frame(self) -> None:
         """Read the next frame; of one of the body only the head, unless it is padded."""

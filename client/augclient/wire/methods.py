@@ -7,14 +7,13 @@ wire are those of the .proto either way, so generated code of any language talks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from augclient.errors import RequestError
 from augclient.wire.status import abort_call
-from augclient.wire.unary_stream import UnaryStreamCall
 from augclient.wire.v1 import augserver_pb2 as pb
 
 SERVICE = "augserver.v1.AugServer"
@@ -109,6 +108,23 @@ def service_handler(
     )
 
 
+class StreamCall(Protocol):
+    """An iterator of encoded messages, each valid until the next one is asked for. All but cancel() on the thread that iterates."""
+
+    def __iter__(self) -> Iterator[memoryview]: ...
+
+    def __next__(self) -> memoryview: ...
+
+    def cancel(self) -> None:
+        """End the call from any thread; whoever waits in it gets grpc.RpcError."""
+
+    def close(self) -> None:
+        """End the call; no-op after its end."""
+
+    def stay_alive(self) -> None:
+        """To be called every unary_stream.STAY_ALIVE_S, or more often, while no message is asked for; grpc.RpcError as next()."""
+
+
 class ServiceCalls:
     """The service's methods at one address; those with a payload return encoded messages (parts.py).
 
@@ -117,16 +133,16 @@ class ServiceCalls:
         open_stream: (method, serialised request, metadata) -> the call, for answers that are long.
     """
 
-    def __init__(self, channel: grpc.Channel, open_stream: Callable[[str, bytes, Metadata], UnaryStreamCall]) -> None:
+    def __init__(self, channel: grpc.Channel, open_stream: Callable[[str, bytes, Metadata], StreamCall]) -> None:
         self._open_stream = open_stream
         self.get_dataset = channel.unary_unary(f"/{SERVICE}/GetDataset", pb.GetDatasetRequest.SerializeToString, pb.Dataset.FromString)
         self.get_sample = channel.unary_unary(f"/{SERVICE}/GetSample", pb.GetSampleRequest.SerializeToString, None)
         self.warp = channel.stream_stream(f"/{SERVICE}/Warp", None, None)
 
-    def get_volume(self, request: pb.GetVolumeRequest, metadata: Metadata) -> UnaryStreamCall:
+    def get_volume(self, request: pb.GetVolumeRequest, metadata: Metadata) -> StreamCall:
         """Begin a GetVolume."""
         return self._open_stream(f"/{SERVICE}/GetVolume", request.SerializeToString(), metadata)
 
-    def stream_batches(self, request: pb.StreamBatchesRequest, metadata: Metadata) -> UnaryStreamCall:
+    def stream_batches(self, request: pb.StreamBatchesRequest, metadata: Metadata) -> StreamCall:
         """Begin a StreamBatches."""
         return self._open_stream(f"/{SERVICE}/StreamBatches", request.SerializeToString(), metadata)

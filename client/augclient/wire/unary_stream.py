@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import grpc
 import numpy as np
 
+from augclient.wire.address import Address
 from augclient.wire.dial import Dial
 from augclient.wire.http2 import Headers, Http2Error, Http2Stream, StreamResetError
 from augclient.wire.status import CallError
@@ -57,7 +58,7 @@ class UnaryStreamCall:
         request: bytes,
         metadata: Sequence[tuple[str, str]],
         *,
-        address: str,
+        address: Address,
         tls: ssl.SSLContext | None,
         tls_name: str | None,
         keepalive_s: float,
@@ -69,7 +70,7 @@ class UnaryStreamCall:
             (":method", "POST"),
             (":scheme", "http" if tls is None else "https"),
             (":path", method),
-            (":authority", tls_name or ("localhost" if address.startswith("unix:") else address)),
+            (":authority", tls_name or address.authority),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
             ("user-agent", "augclient"),
