@@ -5,7 +5,6 @@ Every stage is run for a time, not a count, after a first batch that is not time
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from scipy import ndimage
 from augserver.augment import compile_recipe
 from augserver.augment.sample import SampleParams
 from augserver.config import ServerConfig
+from augserver.cores import count_cores
 from augserver.kernel import Backend
 from augserver.pipeline.batch_layout import BatchLayout
 from augserver.pipeline.batch_slots import SlotPool
@@ -76,7 +76,7 @@ def time_scipy(workload: Workload) -> float:
         done = subprocess.run(command, input=pickle.dumps((workload, core)), stdout=subprocess.PIPE, check=True)
         return float(done.stdout)
 
-    cores = len(os.sched_getaffinity(0))
+    cores = count_cores()
     with ThreadPoolExecutor(cores) as pool:
         return sum(pool.map(run_on, range(cores)))
 

@@ -15,6 +15,7 @@ from augclient.contract import EXIT_NOTHING_USABLE, EXIT_SOME_REFUSED
 from augserver.cli.ingest_progress import ingest_with_progress
 from augserver.cli.ingest_report import dataset_notices, json_report, print_report, skipped_text
 from augserver.cli.tables import print_lines
+from augserver.cores import count_cores
 from augserver.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _config(options: _Options, rule: LabelRule | None, found: Arrangement) -> In
         labels_by_voxel=options.labels_by_voxel,
         overlap=options.overlap,
         ids=options.ids,
-        jobs=options.jobs if options.jobs is not None else len(os.sched_getaffinity(0)),
+        jobs=options.jobs if options.jobs is not None else count_cores(),
         memory_bytes=half if options.memory_gb is None else int(options.memory_gb * 1e9),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
+from augserver.cores import count_cores
 from augserver.errors import BackendError
 from augserver.kernel.backend import BackendSettings
 from augserver.kernel.batch import PackedBatch, pack_batch
@@ -45,7 +45,7 @@ class CpuBackend:
     concurrency = 1  # the threads share each batch
 
     def __init__(self, *, threads: int | None = None, isa: str | None = None) -> None:
-        count = len(os.sched_getaffinity(0)) if threads is None else threads
+        count = count_cores() if threads is None else threads
         if not 1 <= count <= MAX_THREADS:
             raise BackendError(f"backend 'cpu': threads is {threads}; allowed: 1 to {MAX_THREADS}")
         sets = instruction_sets()

@@ -251,9 +251,15 @@ class Scheduler:
         self._streams: set[BatchStream] = set()
         self._batches = 0
         self._closed = False
-        self._threads = [threading.Thread(target=self._work_loop, name=f"batch-worker-{k}", daemon=True) for k in range(workers)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        try:
+            for k in range(workers):
+                thread = threading.Thread(target=self._work_loop, name=f"batch-worker-{k}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:
+            self.close()
+            raise
 
     def open(self, spec: StreamSpec, *, leases: int = 0) -> BatchStream:
         """Begin to make the batches of `spec`; close the stream when done.

@@ -80,6 +80,7 @@ class AugService:
         self._description = dataset_message(dataset)
         self._description.peers.extend(config.listen.peers.split(",") if config.listen.peers else ())
         self._description.local_socket = local.path
+        self._description.local_reason = self._faults.public_message(local.reason)
         self._calls = threading.Condition()
         self._streams: Counter[str] = Counter()  # of each peer
         self._running = 0
@@ -92,7 +93,7 @@ class AugService:
             answer = pb.Dataset()
             answer.CopyFrom(self._description)
             for id_, error in self._quarantine.errors().items():
-                answer.quarantined.add(id=id_, reason=self._faults.public_message(error))
+                answer.quarantined.add(id=id_, reason=self._faults.public_message(str(error)))
             return answer
 
     def get_volume(self, request: pb.GetVolumeRequest, context: Any) -> Iterator[bytes]:

@@ -46,10 +46,10 @@ class IdleWatch:
         """`messages`, ended by cancelling the call when neither a message was made nor one was taken for `idle_s`."""
         stream = _Watched(context, time.monotonic())
         with self._changed:
-            self._streams.add(stream)
             if not self._running:
+                threading.Thread(target=self._watch, name="idle-watch", daemon=True).start()  # waits for this lock
                 self._running = True
-                threading.Thread(target=self._watch, name="idle-watch", daemon=True).start()
+            self._streams.add(stream)
         try:
             with closing(messages):  # a batch that is being sent is given back now, not when memory is collected
                 for message in messages:

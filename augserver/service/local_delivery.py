@@ -10,14 +10,17 @@ ends the stream and its leases, and only then is the ring's memory off the budge
 from __future__ import annotations
 
 import logging
+import mmap
 import os
+import socket
 from pathlib import Path
 
 from augclient.wire.v1 import augserver_pb2 as pb
 
 from augserver.config import LocalConfig
-from augserver.errors import AuthError, RequestError, StateError
+from augserver.errors import AuthError, BudgetError, RequestError, StateError
 from augserver.pipeline.scheduler import Batch, BatchStream
+from augserver.pipeline.sealed_memory import SealedMemory
 from augserver.transport import LocalListener, LocalPeer, LocalStatistics, default_folder
 
 _log = logging.getLogger(__name__)
@@ -31,10 +34,12 @@ class LocalDelivery:
 
     Args:
         listener: None where there is no local socket.
+        reason: why there is none, for clients.
     """
 
-    def __init__(self, listener: LocalListener | None) -> None:
+    def __init__(self, listener: LocalListener | None, reason: str = "") -> None:
         self._listener = listener
+        self.reason = reason
 
     @property
     def path(self) -> str:
@@ -71,6 +76,7 @@ class LocalDelivery:
 
         Raises:
             StateError: the connection has a stream already. UnavailableError: the client is gone.
+            BudgetError: the system does not let it be handed over.
         """
         ring = stream.ring
         if ring.memory is None:
@@ -112,20 +118,42 @@ def open_local_delivery(config: LocalConfig, max_streams: int) -> LocalDelivery:
         ConfigError, StateError: there can be none, and local.mode is "on".
     """
     if config.mode == "off":
-        return LocalDelivery(None)
+        return LocalDelivery(None, "the server's settings say local.mode = 'off'")
     try:
-        if not hasattr(os, "memfd_create"):
-            raise StateError("shared memory with clients needs Linux; set local.mode = 'off'")
+        _check_system()
         listener = LocalListener(
             Path(config.folder) if config.folder else default_folder(),
             permissions=int(config.permissions, 8),
             users={os.geteuid(), *config.user_ids},
             max_peers=_PEERS_PER_STREAM * max_streams,
         )
-    except StateError as error:
+    except (BudgetError, StateError, OSError) as error:
         if config.mode == "on":
-            raise
+            raise error if isinstance(error, StateError) else StateError(f"local.mode = 'on', but {error}") from error
         _log.warning("clients on this host get their batches over gRPC: %s", error)
-        return LocalDelivery(None)
+        return LocalDelivery(None, str(error))
     _log.info("clients on this host share memory through %s", listener.path)
     return LocalDelivery(listener)
+
+
+def _check_system() -> None:
+    """Make sealed memory and hand it over, from this process to itself: a sandbox may refuse any of the calls that this takes.
+
+    Raises:
+        BudgetError, StateError, OSError: it does; the message names the call.
+    """
+    if not hasattr(os, "memfd_create"):
+        raise StateError("shared memory with clients needs Linux; set local.mode = 'off'")
+    memory = SealedMemory(mmap.PAGESIZE)
+    try:
+        sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with sender, receiver:
+            socket.send_fds(sender, [b"x"], [memory.descriptor])
+            _, received, _, _ = socket.recv_fds(receiver, 1, 1)
+        if not received:
+            raise StateError("the system does not let a descriptor be handed over (SCM_RIGHTS); set local.mode = 'off'")
+        os.close(received[0])
+    except OSError as error:
+        raise StateError(f"the system does not let memory be handed over ({error.strerror}); set local.mode = 'off'") from error
+    finally:
+        memory.close()

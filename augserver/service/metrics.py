@@ -7,11 +7,17 @@ file or a caller. Every value is read from the `statistics()` of its owner when 
 from __future__ import annotations
 
 import importlib.metadata
+import logging
+import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from socketserver import ThreadingMixIn
 from typing import Any, Protocol
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -26,6 +32,10 @@ from augserver.service.address import Address
 from augserver.service.aug_service import AugService
 from augserver.service.verdict import Verdict
 from augserver.transport import LocalStatistics
+
+_log = logging.getLogger(__name__)
+
+_PAUSE_S = 0.1  # after a connection that could not be taken: without a descriptor for it the socket stays ready
 
 
 class Observed(Protocol):
@@ -60,16 +70,59 @@ class MetricsEndpoint:
         registry = CollectorRegistry()
         registry.register(ServerCollector(server))
         try:
-            self._http, self._thread = start_http_server(address.port, address.host, registry)
+            self._http = _HttpServer(address)
         except OSError as error:
             raise StateError(f"cannot listen on {address} for metrics: {error.strerror}; pick another --metrics-port") from error
+        self._http.set_app(make_wsgi_app(registry))
         self.address = Address(address.host, self._http.server_port)
+        self._thread = threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._http.server_close()
+            raise
 
     def close(self) -> None:
         """Stop answering; the port is free when this returns."""
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+
+class _HttpServer(ThreadingMixIn, WSGIServer):
+    """A thread for each request; one that finds no descriptor or no thread is dropped and logged, once."""
+
+    daemon_threads = True
+
+    def __init__(self, address: Address) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        self._told = False
+        super().__init__((address.host, address.port), _SilentHandler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            self._tell(error)
+            time.sleep(_PAUSE_S)
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A request was dropped: its client went away, or there is no thread for it."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            self._tell(error)
+
+    def _tell(self, error: BaseException | None) -> None:
+        if not self._told:
+            self._told = True
+            _log.warning("a request for metrics was not answered: %s (said once)", error)
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 class ServerCollector(Collector):

@@ -7,7 +7,9 @@ stop    the rest is cancelled; threads, sockets and memory are gone when `stop` 
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ from augserver.pipeline.volume_cache import VolumeCache
 from augserver.service.access import Access, AccessInterceptor
 from augserver.service.address import Address, parse_address, parse_metrics_address, require_closed, require_free
 from augserver.service.aug_service import AugService
-from augserver.service.local_delivery import LocalDelivery, open_local_delivery
+from augserver.service.call_threads import start_call_threads
+from augserver.service.local_delivery import open_local_delivery
 from augserver.service.metrics import MetricsEndpoint
 from augserver.service.tls import open_credentials
 from augserver.service.tokens import TokenFile
@@ -54,8 +57,10 @@ class Server:
     Raises:
         ConfigError: an address that is none, or an open one that nobody insists on; a certificate or token file that cannot be used.
         NotFoundError: a certificate or token file that is not there.
-        StateError: the address is taken, or the dataset has no volumes.
-        BudgetError: a volume is larger than the cache.
+        StateError: the address is taken, the dataset has no volumes, or the system refuses what gRPC takes.
+        BudgetError: a volume is larger than the cache, or the system gives fewer threads than the calls take.
+
+    When the constructor raises, nothing that it opened is left; the backend stays its caller's.
     """
 
     def __init__(self, dataset: Dataset, backend: Backend, config: ServerConfig) -> None:
@@ -63,37 +68,22 @@ class Server:
         require_closed(address, config.security, insecure=config.listen.insecure)
         metrics_address = parse_metrics_address(config)
         credentials = open_credentials(config.security)
-        tracing = Tracing(config.metrics.traces)
         access = Access(TokenFile(Path(config.security.token_file)) if config.security.token_file else None)
         require_free(address)
+        _require_messages()
         if not dataset.volumes:
             raise StateError(f"dataset {dataset.path} holds no volumes; add some with `augserver ingest SRC --out {dataset.path.name}`")
         self._backend = backend
         self.backend_description = backend.description
         self.clock = StageClock()
-
-        def read(volume_id: str) -> Volume:
-            with self.clock.timed("store", dataset.info(volume_id).size_bytes):
-                return dataset.read(volume_id, allocate=backend.allocate)  # where it goes up to a GPU from without a copy between
-
-        self.cache = VolumeCache(dataset.info, read, config.cache.max_bytes or read_available_bytes() // 2)
-        self.cache.require_fit(dataset.volumes)
-        self.quarantine = Quarantine(config.quarantine.budget(len(dataset.volumes)))
-        self.slots = SlotPool(
-            config.streams.max_slot_bytes,
-            lambda size: backend.allocate((size,), np.uint8),
-            share=lambda pages: backend.share(pages),
-            max_ring_bytes=config.streams.max_stream_bytes,
-        )
-        workers = config.streams.workers or backend.concurrency + 1  # one more: it waits for a decode while the others compute
-        look_ahead = config.streams.look_ahead or workers
-        self.scheduler = Scheduler(backend, self.cache, self.quarantine, self.slots, self.clock, look_ahead=look_ahead, workers=workers)
-        self._local = LocalDelivery(None)
-        self.metrics: MetricsEndpoint | None = None
-        self._tracing = tracing
-        self._verdicts = VerdictLog(self.clock.statistics, config.metrics.verdict_s)
-        try:
+        with ExitStack() as undo:
+            self._build_pipeline(dataset, config, undo)
+            self._tracing = Tracing(config.metrics.traces)
+            undo.callback(self._tracing.close)
+            self._verdicts = VerdictLog(self.clock.statistics, config.metrics.verdict_s)
+            undo.callback(self._verdicts.close)
             self._local = open_local_delivery(config.local, config.streams.max_streams)
+            undo.callback(self._local.close)  # in `stop`, clients see the end of their call before that of their socket
             self.service = AugService(
                 dataset,
                 self.cache,
@@ -102,20 +92,21 @@ class Server:
                 WarpCalls(backend, config),
                 self._local,
                 access,
-                tracing,
+                self._tracing,
                 config,
                 samplers=backend.samplers,
             )
             self._health = health.HealthServicer()
-            self._grpc = self._make_grpc(config, access)
+            threads = config.streams.max_streams + _SPARE_THREADS
+            pool = start_call_threads(threads)
+            undo.callback(pool.shutdown, wait=False, cancel_futures=True)
+            self._grpc = self._build_grpc(config, access, pool, threads)
+            self.metrics: MetricsEndpoint | None = None
             if metrics_address is not None:
                 self.metrics = MetricsEndpoint(self, metrics_address)
+                undo.callback(self.metrics.close)
             self.port = _bind(self._grpc, address, credentials)
-        except BaseException:
-            self._local.close()
-            self._close_eyes()
-            self.scheduler.close()
-            raise
+            self._closing = undo.pop_all()
         self.address = Address(address.host, self.port)
 
     def start(self) -> None:
@@ -135,9 +126,7 @@ class Server:
         self.scheduler.close()  # wakes handlers that wait for a batch
         self.service.wait_idle(_FORCED_STOP_S)
         self._grpc.stop(grace=None).wait()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._close_eyes()
-        self._local.close()  # clients see the end of their call before that of their socket
+        self._closing.close()
         self._backend.close()
 
     def verdict(self) -> Verdict:
@@ -152,15 +141,29 @@ class Server:
         """Clients on the local socket; None where there is none."""
         return self._local.statistics()
 
-    def _close_eyes(self) -> None:
-        self._verdicts.close()
-        if self.metrics is not None:
-            self.metrics.close()
-        self._tracing.close()
+    def _build_pipeline(self, dataset: Dataset, config: ServerConfig, undo: ExitStack) -> None:
+        """From volumes on disk to batches in slots."""
+        backend = self._backend
 
-    def _make_grpc(self, config: ServerConfig, access: Access) -> Any:
-        threads = config.streams.max_streams + _SPARE_THREADS
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
+        def read(volume_id: str) -> Volume:
+            with self.clock.timed("store", dataset.info(volume_id).size_bytes):
+                return dataset.read(volume_id, allocate=backend.allocate)  # where it goes up to a GPU from without a copy between
+
+        self.cache = VolumeCache(dataset.info, read, config.cache.max_bytes or read_available_bytes() // 2)
+        self.cache.require_fit(dataset.volumes)
+        self.quarantine = Quarantine(config.quarantine.budget(len(dataset.volumes)))
+        self.slots = SlotPool(
+            config.streams.max_slot_bytes,
+            lambda size: backend.allocate((size,), np.uint8),
+            share=lambda pages: backend.share(pages),
+            max_ring_bytes=config.streams.max_stream_bytes,
+        )
+        workers = config.streams.workers or backend.concurrency + 1  # one more: it waits for a decode while the others compute
+        look_ahead = config.streams.look_ahead or workers
+        self.scheduler = Scheduler(backend, self.cache, self.quarantine, self.slots, self.clock, look_ahead=look_ahead, workers=workers)
+        undo.callback(self.scheduler.close)
+
+    def _build_grpc(self, config: ServerConfig, access: Access, pool: ThreadPoolExecutor, threads: int) -> Any:
         timeout_ms = round(config.listen.keepalive_timeout_s * 1000)
         options = dict(server_options())
         options |= {
@@ -172,7 +175,7 @@ class Server:
         }
         # Beyond one call per thread gRPC answers RESOURCE_EXHAUSTED instead of queueing without bound.
         interceptors = (AccessInterceptor(access),)
-        server = grpc.server(self._pool, options=list(options.items()), maximum_concurrent_rpcs=threads, interceptors=interceptors)
+        server = grpc.server(pool, options=list(options.items()), maximum_concurrent_rpcs=threads, interceptors=interceptors)
         service = self.service
         handler = service_handler(
             get_dataset=service.get_dataset,
@@ -185,6 +188,19 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server
+
+
+def _require_messages() -> None:
+    """Refuse a sandbox in which gRPC would listen and answer nobody."""
+    one, other = socket.socketpair()
+    with one, other:
+        try:
+            one.sendmsg([b"x"])
+            other.recvmsg(1)
+        except OSError as error:
+            raise StateError(
+                f"the system refuses sendmsg or recvmsg ({error.strerror}), with which gRPC sends and reads; allow them in the sandbox"
+            ) from error
 
 
 def _bind(server: Any, address: Address, credentials: Any | None) -> int:

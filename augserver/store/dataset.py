@@ -68,6 +68,7 @@ class Dataset:
         Raises:
             NotFoundError: there is nothing at `path`.
             StoreError: not a dataset, not finished, of another version, or damaged; the message names the volume.
+            UnavailableError: this machine has no thread or descriptor for reading.
         """
         path = Path(path)
         if not path.exists():
@@ -93,6 +94,8 @@ class Dataset:
         classes = {int(key): name for key, name in root["classes"].items()}
         if dataset_fingerprint(root["settings"]["modality"], classes, records) != root["fingerprint"]:
             raise StoreError(f"{path} does not hold what its fingerprint names; restore it or ingest again")
+        if records:
+            _start_zarr(path / min(records))
         return cls(path, root, records)
 
     @property
@@ -179,6 +182,16 @@ def _unreadable(volume_id: str, what: str, error: BaseException) -> UnavailableE
         f"volume {volume_id!r}: {what} cannot be read now ({reason}); that is this machine's trouble, not the volume's: "
         "see to its disks, limits and memory; another server may do"
     )
+
+
+def _start_zarr(folder: Path) -> None:
+    """Have zarr start the thread of its event loop now: started when none can be had, it would wait for that thread at every read since."""
+    try:
+        zarr.open_array(folder / layout.IMAGE, mode="r", zarr_format=3)
+    except Exception as error:
+        if is_machine_fault(error):
+            raise _unreadable(folder.name, layout.IMAGE, error) from error
+        # damage is told when the volume is read
 
 
 def _decode_into(voxels: NDArray[Any], folder: Path, name: str, sha256: str | None) -> NDArray[Any]:

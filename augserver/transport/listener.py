@@ -9,6 +9,7 @@ What a peer sends is checked here: anything but the return of a lease that it ho
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import logging
 import os
@@ -17,6 +18,7 @@ import selectors
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _PACKETS_AT_ONCE = 64  # read from one peer before the next one's turn
+_USED_UP = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_S = 0.1  # without listening while descriptors are used up: a socket with a waiting client stays readable, and select() never waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +75,25 @@ class LocalListener:
         self._lock = threading.Lock()
         self._peers: dict[socket.socket, LocalPeer] = {}
         self._refused = 0
-        self._selector = selectors.DefaultSelector()
-        descriptor = open_folder(folder, permissions)
-        try:
-            self._socket, self.path = bind_socket(folder, descriptor, backlog=max_peers)
-        finally:
-            os.close(descriptor)
-        self._selector.register(self._socket, selectors.EVENT_READ)
-        self._wake, self._woken = socket.socketpair()
-        self._selector.register(self._woken, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._run, name="local-listener", daemon=True)
-        self._thread.start()
+        self._listen_at: float | None = None  # when the socket is listened on again; None: it is now
+        self._told_used_up = False
+        with contextlib.ExitStack() as undo:
+            descriptor = open_folder(folder, permissions)
+            try:
+                self._socket, self.path = bind_socket(folder, descriptor, backlog=max_peers)
+            finally:
+                os.close(descriptor)
+            undo.callback(self._socket.close)
+            undo.callback(self.path.unlink, missing_ok=True)
+            self._selector = undo.enter_context(selectors.DefaultSelector())
+            self._wake, self._woken = socket.socketpair()
+            undo.callback(self._wake.close)
+            undo.callback(self._woken.close)
+            self._selector.register(self._socket, selectors.EVENT_READ)
+            self._selector.register(self._woken, selectors.EVENT_READ)
+            self._thread = threading.Thread(target=self._run, name="local-listener", daemon=True)
+            self._thread.start()
+            undo.pop_all()
 
     def find(self, token: bytes) -> LocalPeer | None:
         """The connected client that was given this token."""
@@ -111,7 +123,11 @@ class LocalListener:
 
     def _run(self) -> None:
         while True:
-            for key, _ in self._selector.select():
+            wait_s = None if self._listen_at is None else max(0.0, self._listen_at - time.monotonic())
+            ready = self._selector.select(wait_s)
+            if self._listen_at is not None and time.monotonic() >= self._listen_at:
+                self._listen_again()
+            for key, _ in ready:
                 if key.fileobj is self._woken:
                     return
                 if key.fileobj is self._socket:
@@ -122,8 +138,10 @@ class LocalListener:
     def _accept(self) -> None:
         try:
             connection, _ = self._socket.accept()
-        except OSError:
-            return  # it went away again, or descriptors are used up: the next one may be luckier
+        except OSError as error:
+            if error.errno in _USED_UP:
+                self._pause(error)
+            return  # else it went away again
         connection.setblocking(False)
         try:
             user = self._peer_user(connection)
@@ -145,6 +163,21 @@ class LocalListener:
             with self._lock:
                 self._refused += 1
             connection.close()
+
+    def _pause(self, error: OSError) -> None:
+        """Do not listen until a peer leaves its descriptor, or for a moment; clients wait in the backlog meanwhile."""
+        if not self._told_used_up:
+            self._told_used_up = True
+            _log.warning(
+                "clients wait on %s: %s; raise the limit of the server's descriptors (ulimit -n); said once", self.path, error.strerror
+            )
+        self._selector.unregister(self._socket)
+        self._listen_at = time.monotonic() + _PAUSE_S
+
+    def _listen_again(self) -> None:
+        if self._listen_at is not None:
+            self._listen_at = None
+            self._selector.register(self._socket, selectors.EVENT_READ)
 
     def _read(self, connection: socket.socket) -> None:
         peer = self._peers[connection]
@@ -170,6 +203,7 @@ class LocalListener:
             peer = self._peers.pop(connection)
         self._selector.unregister(connection)
         peer.close()
+        self._listen_again()
 
 
 def _read_peer_user(connection: socket.socket) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
 import threading
@@ -9,7 +10,9 @@ from collections.abc import Callable
 
 from augclient.local.protocol import encode_ring
 
-from augserver.errors import StateError, UnavailableError
+from augserver.errors import BudgetError, StateError, UnavailableError
+
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 
 
 class LocalPeer:
@@ -43,6 +46,7 @@ class LocalPeer:
             on_close: called once when the client is gone, after its leases have ended; at once where it is gone already.
         Raises:
             StateError: the connection has a stream, or had one. UnavailableError: the client is gone.
+            BudgetError: the system does not let a descriptor be handed over.
         """
         with self._lock:
             if self._attached:
@@ -57,7 +61,12 @@ class LocalPeer:
         try:
             socket.send_fds(self._socket, [encode_ring(size_bytes)], [descriptor])
         except OSError as error:
-            raise UnavailableError(f"the client's local socket broke: {error.strerror}") from error
+            if error.errno in _GONE:
+                raise UnavailableError(f"the client's local socket broke: {error.strerror}") from error
+            raise BudgetError(
+                f"the server's system does not let it hand memory over (sendmsg with a descriptor: {error.strerror}); "
+                "allow that in the server's sandbox, or use transport='grpc', which takes none"
+            ) from error
 
     def lease(self, end: Callable[[], None]) -> int:
         """Count a lease on a slot.

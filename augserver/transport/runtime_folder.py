@@ -87,7 +87,10 @@ def bind_socket(folder: Path, descriptor: int, backlog: int) -> tuple[socket.soc
 
 @contextlib.contextmanager
 def _locked(descriptor: int) -> Iterator[None]:
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        raise StateError(f"local.folder cannot be locked (flock: {error.strerror}); name another one, or set local.mode = 'off'") from error
     try:
         yield
     finally:

@@ -220,7 +220,7 @@ class Routes:
         if isinstance(error, VolumeError) or isinstance(error.__cause__, OSError):
             _log.error("%s", error)  # whoever keeps the dataset has to know, and where it lies
         status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-        return _error(type(error).__name__, self._faults.public_message(error), status)
+        return _error(type(error).__name__, self._faults.public_message(str(error)), status)
 
 
 def _channel(request: Request) -> int:

@@ -7,6 +7,8 @@ import os
 import socket
 import stat
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -228,3 +230,44 @@ def test_the_folder_is_the_users_alone(listen: Callable[..., LocalListener], sho
 def test_a_folder_too_long_for_a_socket_is_named(listen: Callable[..., LocalListener], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"too long: a socket's path in it has \d+ bytes, at most 107"):
         listen(tmp_path / ("x" * 100))
+
+
+USED_UP = """
+import os, resource, socket, sys, time
+from pathlib import Path
+from augserver.transport import LocalListener
+
+listener = LocalListener(Path(sys.argv[1]), permissions=0o700, users={os.geteuid()}, max_peers=4)
+def client():
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made.settimeout(10)
+    return made
+first, second, third = client(), client(), client()
+first.connect(os.fspath(listener.path))
+assert first.recv(64)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+second.connect(os.fspath(listener.path))
+third.connect(os.fspath(listener.path))
+began = time.process_time()
+time.sleep(1)
+print(time.process_time() - began, listener.statistics().peers)
+first.close()  # and with it its peer, which leaves room for one
+assert second.recv(64)
+print(listener.statistics().peers)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+assert third.recv(64)
+print(listener.statistics().peers)
+listener.close()
+"""
+
+
+def test_without_descriptors_the_listener_rests_until_one_is_free(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", USED_UP, str(tmp_path / "run")], capture_output=True, text=True, timeout=60, check=True)
+    seconds, *peers = ended.stdout.split()
+    assert float(seconds) < 0.2  # of the one second that it was short
+    assert peers == ["1", "1", "2"]
+    assert ended.stderr.count("clients wait on") == 1
+    assert "Too many open files; raise the limit of the server's descriptors" in ended.stderr

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from augserver.cli.doctor.finding import Finding, bad, good
+from augserver.cores import count_cores
 from augserver.errors import AugError
 from augserver.service.address import parse_address
 
@@ -67,7 +68,7 @@ def _kernel() -> Finding:
     if np.asarray(value).item() != 4.0:
         cause = f"it gives {np.asarray(value).item()} for the mean of 2 and 6"
         return bad("cpu kernel", "computes wrongly", cause=cause, next_step="force another instruction set, kernel.isa; please report this")
-    return good("cpu kernel", f"{len(os.sched_getaffinity(0))} cores, instruction sets {', '.join(instruction_sets())}")
+    return good("cpu kernel", f"{count_cores()} cores, instruction sets {', '.join(instruction_sets())}")
 
 
 def _library(name: str) -> Finding:

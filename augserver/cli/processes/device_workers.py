@@ -25,6 +25,7 @@ from augserver.cli.notices import say
 from augserver.cli.processes.stop_signals import StopSignals
 from augserver.cli.processes.supervisor import HeldPort, Supervisor, WorkerSpec
 from augserver.config import ServerConfig
+from augserver.cores import count_cores
 from augserver.errors import ConfigError
 from augserver.pipeline.host_memory import read_available_bytes
 from augserver.service.address import Address, parse_address, require_closed
@@ -70,7 +71,7 @@ def parse_devices(text: str, *, threads: int) -> list[Device]:
         raise ConfigError(f"--devices must make 1 to {_MAX_WORKERS} workers, got {count} in {text!r}")
     if len({device.name for device in devices}) < len(devices):
         raise ConfigError(f"--devices must name each GPU once, got {text!r}; one process keeps a GPU busy")
-    each = threads or max(len(os.sched_getaffinity(0)) // max(cpus, 1), 1)
+    each = threads or max(count_cores() // max(cpus, 1), 1)
     return devices + [Device(f"cpu {k + 1}" if cpus > 1 else "cpu", ("--backend", "cpu", "--threads", str(each))) for k in range(cpus)]
 
 

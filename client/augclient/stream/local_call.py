@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from augclient.errors import AugError, AuthError, BudgetError, UnavailableError
+from augclient.errors import AugError, AuthError, BudgetError, StateError, UnavailableError
 from augclient.local import RingLink
 from augclient.wire.status import CallError, named_error
 
@@ -94,11 +94,14 @@ class LocalCall:
             self._call.cancel()
 
     def _ask_path(self) -> str:
-        """The path of the server's socket; empty where it has none."""
+        """The path of the server's socket; StateError where it has none."""
         try:
-            path: str = self._follow(self._ask()).result().local_socket
+            dataset = self._follow(self._ask()).result()
         except grpc.FutureCancelledError:
             raise LinkLost(UnavailableError("the call was cancelled")) from None
+        if not dataset.local_socket:
+            raise StateError(f"the server has no local socket: {dataset.local_reason or 'its log says why'}")
+        path: str = dataset.local_socket
         return path
 
     def _follow(self, call: Any) -> Any:

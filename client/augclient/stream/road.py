@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from augclient.errors import AugError, BudgetError, DeadlineError, RequestError, StateError, UnavailableError, WireError
+from augclient.errors import AugError, BudgetError, DeadlineError, RequestError, UnavailableError, WireError
 from augclient.local import RingLink, open_link
 from augclient.stream.local_call import LinkLost, LocalCall
 from augclient.wire.methods import ServiceCalls
@@ -160,10 +160,9 @@ class Road:
         more. If it was, it does not answer, and the call is lost like any other; else shared memory is not to be had.
         """
         for may_be_gone in (True, False):
-            path = ask_path()
+            path = ""
             try:
-                if not path:
-                    raise StateError("the server has no local socket: its log says why")
+                path = ask_path()
                 self._link = open_link(path, writable=self._writable)
             except AugError as error:
                 lost = isinstance(error, UnavailableError | DeadlineError) or bool(path and self._shared)

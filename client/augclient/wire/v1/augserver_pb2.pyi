@@ -34,7 +34,7 @@ class GetDatasetRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Dataset(_message.Message):
-    __slots__ = ("fingerprint", "modality", "volumes", "classes", "class_voxels", "spacing_mm", "peers", "local_socket", "quarantined")
+    __slots__ = ("fingerprint", "modality", "volumes", "classes", "class_voxels", "spacing_mm", "peers", "local_socket", "quarantined", "local_reason")
     class ClassesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class Dataset(_message.Message):
     PEERS_FIELD_NUMBER: _ClassVar[int]
     LOCAL_SOCKET_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_REASON_FIELD_NUMBER: _ClassVar[int]
     fingerprint: str
     modality: str
     volumes: _containers.RepeatedCompositeFieldContainer[VolumeInfo]
@@ -67,7 +68,8 @@ class Dataset(_message.Message):
     peers: _containers.RepeatedScalarFieldContainer[str]
     local_socket: str
     quarantined: _containers.RepeatedCompositeFieldContainer[Quarantined]
-    def __init__(self, fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeInfo, _Mapping]]] = ..., classes: _Optional[_Mapping[int, str]] = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., peers: _Optional[_Iterable[str]] = ..., local_socket: _Optional[str] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ...) -> None: ...
+    local_reason: str
+    def __init__(self, fingerprint: _Optional[str] = ..., modality: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeInfo, _Mapping]]] = ..., classes: _Optional[_Mapping[int, str]] = ..., class_voxels: _Optional[_Mapping[int, int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., peers: _Optional[_Iterable[str]] = ..., local_socket: _Optional[str] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ..., local_reason: _Optional[str] = ...) -> None: ...
 
 class Quarantined(_message.Message):
     __slots__ = ("id", "reason")
