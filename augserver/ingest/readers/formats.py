@@ -4,31 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from augserver.ingest.readers.itk_file import read_metaimage, read_nrrd
-from augserver.ingest.readers.nifti import image_of_pair, read_nifti
+from augserver.ingest.readers.metaimage import metaimage_files, metaimage_voxel_count, read_metaimage
+from augserver.ingest.readers.nifti import nifti_files, nifti_voxel_count, read_nifti
+from augserver.ingest.readers.nrrd import nrrd_files, nrrd_voxel_count, read_nrrd
 from augserver.ingest.scan import Scan
 
-READERS: dict[str, Callable[[Path], Scan]] = {
-    ".nii.gz": read_nifti,
-    ".nii": read_nifti,
-    ".hdr.gz": read_nifti,
-    ".hdr": read_nifti,
-    ".nrrd": read_nrrd,
-    ".nhdr": read_nrrd,
-    ".mha": read_metaimage,
-    ".mhd": read_metaimage,
+
+class Reader(NamedTuple):
+    """How files of a format are read.
+
+    Attributes:
+        read: the scan of a file, by one of nifti_affine.NIFTI_AFFINES, which only NIfTI heeds.
+        files: every file that its voxels and geometry come from.
+        voxel_count: how many values its header promises.
+    """
+
+    read: Callable[[Path, str], Scan]
+    files: Callable[[Path], list[Path]]
+    voxel_count: Callable[[Path], int]
+
+
+_NIFTI = Reader(read_nifti, nifti_files, nifti_voxel_count)
+_NRRD = Reader(lambda path, _: read_nrrd(path), nrrd_files, nrrd_voxel_count)
+_METAIMAGE = Reader(lambda path, _: read_metaimage(path), metaimage_files, metaimage_voxel_count)
+READERS: dict[str, Reader] = {
+    ".nii.gz": _NIFTI,
+    ".nii.bz2": _NIFTI,
+    ".nii": _NIFTI,
+    ".hdr.gz": _NIFTI,
+    ".hdr": _NIFTI,
+    ".nrrd": _NRRD,
+    ".nhdr": _NRRD,
+    ".mha": _METAIMAGE,
+    ".mhd": _METAIMAGE,
 }
 """By suffix, longest first."""
 
 
-def read_file(path: Path) -> Scan:
+def read_file(path: Path, nifti_affine: str = "auto") -> Scan:
     """Read one file by its suffix, which READERS must have.
 
+    Args:
+        path: of the file; of a pair, the header.
+        nifti_affine: one of nifti_affine.NIFTI_AFFINES.
     Raises:
         VolumeError: as the readers.
     """
-    return READERS[split_suffix(path)[1]](path)
+    return READERS[split_suffix(path)[1]].read(path, nifti_affine)
+
+
+def voxel_count(path: Path) -> int:
+    """How many values the header of a file promises.
+
+    Raises:
+        VolumeError, OSError: the header cannot be read.
+    """
+    return READERS[split_suffix(path)[1]].voxel_count(path)
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
@@ -40,11 +73,11 @@ def split_suffix(path: Path) -> tuple[str, str]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Every file that the voxels and geometry of a scan's file come from, as far as the name tells.
+    """Every file that the voxels and geometry of a scan's file come from.
 
     Raises:
-        VolumeError: the second file of a pair is missing.
+        VolumeError: one of them is missing.
+        OSError: the header that names them cannot be read.
     """
-    if split_suffix(path)[1] in (".hdr", ".hdr.gz"):
-        return [path, image_of_pair(path)]
-    return [path]
+    reader = READERS.get(split_suffix(path)[1])
+    return [path] if reader is None else reader.files(path)
