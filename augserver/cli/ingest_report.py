@@ -81,7 +81,7 @@ def dataset_notices(found: Arrangement, sources: Sequence[Path], *, hide: bool) 
     for unread in found.unread:
         name = "" if hide else f" {_shown(unread.path, roots)}"
         notices.append(f"{unread.kind}{name}: {unread.reason}; what may be in it is not in the dataset")
-    return [*notices, *found.notices]
+    return notices
 
 
 def hidden_text(found: Arrangement) -> str:

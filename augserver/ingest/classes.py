@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ def read_classes(path: Path) -> dict[int, str]:
     """Class names by label id.
 
     TOML and JSON hold one table, id -> name; a table "classes" at the top is taken if there is one. CSV has the columns id and name,
-    with or without that header.
+    with or without that header. Names may stand for ids that no label has.
 
     Raises:
         ConfigError: the file cannot be read or parsed, an id is not 0..255, or a name or id is empty or repeated.
@@ -35,6 +36,12 @@ def read_classes(path: Path) -> dict[int, str]:
             raise ConfigError(f"--classes {path.name}: the name of id {key} is {name!r}, must be text")
         if int(key) in classes:
             raise ConfigError(f"--classes {path.name}: id {int(key)} is there twice")
+        if name.strip() in classes.values():
+            first = next(known for known, other in classes.items() if other == name.strip())
+            raise ConfigError(
+                f"--classes {path.name}: ids {first} and {int(key)} are both called {name.strip()!r}; names must differ: to join two "
+                "classes, renumber them in the labels"
+            )
         classes[int(key)] = name.strip()
     return classes
 
@@ -47,7 +54,7 @@ def _table(table: Any) -> list[tuple[str, Any]]:
 
 
 def _rows(text: str) -> list[tuple[str, Any]]:
-    rows = [row for row in csv.reader(text.splitlines()) if row]
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if row]
     if rows and [cell.strip().lower() for cell in rows[0]] == ["id", "name"]:
         rows = rows[1:]
     for row in rows:

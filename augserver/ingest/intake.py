@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from augserver.ingest.naming import Naming
 from augserver.ingest.orthogonal import orthogonal_scan
 from augserver.ingest.resample import carry_label, cover_share, resample_image, resampled_affine, resampled_shape
 from augserver.ingest.scan import Scan, canonical_scan
+from augserver.ingest.segments import LabelSegments
 from augserver.ingest.sources import Source, source_digest
 from augserver.kernel.checks import MAX_VOXELS
 from augserver.store import DatasetWriter
@@ -27,6 +28,8 @@ from augserver.store.content import check_finite
 from augserver.store.records import GRID_AFFINE, GRID_SHAPE
 from augserver.store.writer import MAX_CHANNELS
 from augserver.volume import VolumeInfo
+
+_MANY_CLASSES = 160  # TotalSegmentator's and FreeSurfer's label maps have about 120; an 8-bit image has more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +75,21 @@ def take_in(index: int, source: Source, naming: Naming, writer: DatasetWriter, c
         image, carried, affine, provenance = _read(source, label, config)
         provenance["source_sha256"], provenance["label_source_sha256"] = digests.result()
     volume_id = naming.choose(index, digests.result()[0])
-    info = writer.write(volume_id, image, carried, spacing_of(affine), affine, provenance)
-    return Outcome(index=index, id=volume_id, info=info, notes=tuple(provenance["conversions"]))
+    added = label.classes if isinstance(label, LabelSegments) and not writer.given_classes else None
+    info = writer.write(volume_id, image, carried, spacing_of(affine), affine, provenance, added)
+    notes = (*provenance["conversions"], *_doubts(info, writer.given_classes))
+    return Outcome(index=index, id=volume_id, info=info, notes=notes)
+
+
+def _doubts(info: VolumeInfo, classes: Mapping[int, str]) -> tuple[str, ...]:
+    """Notes on a label that has ids without a name although classes are named, or so many that it may be no label."""
+    notes: tuple[str, ...] = ()
+    unnamed = [key for key in info.class_voxels if key and key not in classes]
+    if unnamed and classes:
+        notes += (f"label values that the classes do not name: {', '.join(f'{key} (called class_{key})' for key in unnamed)}",)
+    if len(info.class_voxels) > _MANY_CLASSES:
+        notes += (f"the label has {len(info.class_voxels)} different values: is it an image?",)
+    return notes
 
 
 def _digests(source: Source, label: LabelSource | None) -> tuple[str, str | None]:
@@ -169,7 +185,18 @@ def _carry(
     if not same:
         notes += (f"label carried over from its own grid, which covers {cover:.1%} of the image",)
     (depth, height, width), target_affine = target
-    return carry_label(ids, affine, (depth, height, width), target_affine), notes
+    carried = carry_label(ids, affine, (depth, height, width), target_affine)
+    if not same or carried.shape != ids.shape:
+        lost = sorted(_ids_in(ids) - _ids_in(carried))
+        notes += (f"classes {', '.join(map(str, lost))} have voxels in the label, and none in the volume",) if lost else ()
+    return carried, notes
+
+
+def _ids_in(label: NDArray[np.uint8]) -> set[int]:
+    found = np.zeros(256, bool)
+    for plane in label:
+        found[plane] = True
+    return set(np.flatnonzero(found).tolist())
 
 
 def _check_size(shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float] | None, *, name: str) -> None:

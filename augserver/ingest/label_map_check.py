@@ -57,12 +57,12 @@ def _class_values(voxels: NDArray[Any]) -> NDArray[Any] | None:
     return np.array(sorted(found))
 
 
-def _distinct(plane: NDArray[Any]) -> list[float]:
+def _distinct(plane: NDArray[Any]) -> list[Any]:
     if plane.dtype.kind in "iu" and (most := int(plane.max())) < 1 << 16:
         shifted = plane.astype(np.int32) + 1
-        values: list[float] = (np.flatnonzero(np.bincount(shifted.ravel(), minlength=most + 2)) - 1).tolist()
+        values: list[Any] = (np.flatnonzero(np.bincount(shifted.ravel(), minlength=most + 2)) - 1).tolist()
         return values
-    distinct: list[float] = np.unique(np.rint(plane)).tolist()
+    distinct: list[Any] = np.unique(np.rint(plane)).tolist()
     return distinct
 
 

@@ -92,8 +92,8 @@ def same_grid(shape: Sequence[int], affine: Affine, other_shape: Sequence[int], 
 
 def turned(voxels: NDArray[Any], fit: Affine) -> NDArray[Any]:
     """A view of (Z, Y, X) voxels of the other grid on the first one, by the matrix of `same_grid`."""
-    flipped = np.flip(voxels, [axis for axis in range(3) if fit[axis, :3].sum() < 0])
-    return flipped.transpose(np.abs(fit[:3, :3]).argmax(axis=0))
+    flipped = np.flip(voxels, tuple(axis for axis in range(3) if fit[axis, :3].sum() < 0))
+    return flipped.transpose(tuple(np.abs(fit[:3, :3]).argmax(axis=0)))
 
 
 def _is_default(affine: Affine) -> bool:

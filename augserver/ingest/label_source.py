@@ -18,8 +18,11 @@ from augserver.ingest.label_values import class_ids, mask_of
 from augserver.ingest.masks import merge_masks
 from augserver.ingest.readers.dicom import stack_of
 from augserver.ingest.readers.dicom_header import DicomSlice
-from augserver.ingest.readers.formats import files_of, read_file, split_suffix
+from augserver.ingest.readers.formats import READERS, files_of, read_file, split_suffix
 from augserver.ingest.scan import one_channel
+
+LABEL_SUFFIXES = (*READERS, ".seg.nrrd", ".seg.nhdr")
+"""Of files that may be labels; 3D Slicer calls its segmentation of case1.nrrd case1.seg.nrrd."""
 
 
 class LabelGrid(NamedTuple):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from augserver.errors import ConfigError, VolumeError
-from augserver.ingest.readers.dicom_series import label_hint
+from augserver.ingest.label_source import LABEL_SUFFIXES
 from augserver.ingest.readers.formats import READERS, split_suffix
 from augserver.ingest.sources import Source
 
@@ -49,13 +49,18 @@ class LabelRule:
             return cls(pattern=text)
         for folder in (Path(text), *(root / text for root in roots)):
             if os.path.isdir(folder):
-                return cls(folder=Path(os.path.abspath(folder)))
+                folder = Path(os.path.abspath(folder))
+                if any(Path(os.path.abspath(root)).is_relative_to(folder) for root in roots):
+                    raise ConfigError(
+                        f"--labels {text!r} is a folder that holds the scans too, so that which files are labels is unknown; "
+                        "give a pattern, such as '{id}_seg.nii.gz' or '{id}.seg.nrrd'"
+                    )
+                return cls(folder=folder)
         if split_suffix(Path(text))[1] and not Path(text).is_absolute() and ".." not in Path(text).parts:
             return cls(pattern=text)
-        hint = label_hint(Path(text))
         raise ConfigError(
             f"--labels {text!r} is neither a folder nor a pattern with {{id}}, such as '{{id}}_seg.nii.gz', nor the name of a file in the "
-            f"folder of each case, such as 'segmentation.nii.gz'{hint}"
+            "folder of each case, such as 'segmentation.nii.gz'"
         )
 
     def is_label(self, source: Source) -> bool:
@@ -75,8 +80,8 @@ class LabelRule:
             places = [self.folder]
             if source.path != source.root:  # a DICOM series may be the root itself
                 places.insert(0, self.folder / source.path.parent.relative_to(source.root))
-            found = [[place / (source.stem + suffix) for suffix in READERS] for place in dict.fromkeys(places)]
-            looked = f"{source.stem} with one of {', '.join(READERS)} in the folder of labels"
+            found = [[place / (source.stem + suffix) for suffix in LABEL_SUFFIXES] for place in dict.fromkeys(places)]
+            looked = f"{source.stem} with one of {', '.join(LABEL_SUFFIXES)} in the folder of labels"
         else:
             # A DICOM series is a folder: its label may lie in it or beside it.
             start = source.path if source.slices else source.path.parent
@@ -93,7 +98,4 @@ class LabelRule:
                 raise VolumeError(f"{source.stem}: has several labels, {present[0].name} and {present[1].name}; leave one")
             if present:
                 return present[0]
-        hint = "" if self.folder is None else label_hint(self.folder)
-        raise VolumeError(
-            f"{source.stem}: no label found; looked for {looked}; add it, or take the scan out, or ingest without --labels{hint}"
-        )
+        raise VolumeError(f"{source.stem}: no label found; looked for {looked}; add it, or take the scan out, or ingest without --labels")

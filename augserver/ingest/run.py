@@ -20,6 +20,7 @@ from augserver.ingest.label_source import LabelFile
 from augserver.ingest.labels import LabelRule
 from augserver.ingest.memory import estimate_bytes
 from augserver.ingest.naming import Naming
+from augserver.ingest.segment_ids import number_segments
 from augserver.ingest.sources import Source
 from augserver.store import DatasetWriter
 
@@ -50,6 +51,7 @@ def ingest_scans(
     Raises:
         StoreError: the dataset cannot be written; a scan's own faults are in its outcome.
     """
+    scans = number_segments(scans, writer)
     naming = Naming(scans, config.ids)
     if config.jobs == 1:  # in the caller's thread, so that a KeyboardInterrupt ends the volume in hand
         for index in range(len(scans)):

@@ -97,7 +97,17 @@ class DatasetWriter:
     def classes(self) -> dict[int, str]:
         """Id -> name: background, those of the settings and those that labels added."""
         added = {key: name for volume_id in sorted(self._records) for key, name in self.added_classes(volume_id).items()}
-        return {0: "background"} | added | {int(key): name for key, name in self._settings["classes"].items()}
+        return {0: "background"} | added | self.given_classes
+
+    @property
+    def given_classes(self) -> dict[int, str]:
+        """Id -> name of the settings alone."""
+        return {int(key): name for key, name in self._settings["classes"].items()}
+
+    @property
+    def class_ids(self) -> set[int]:
+        """The ids in labels of volumes, whether they have names or not."""
+        return {int(key) for record in self._records.values() for key in record["class_voxels"]}
 
     def has(self, volume_id: str) -> bool:
         """Whether a whole volume of this id is in the dataset."""
@@ -119,6 +129,7 @@ class DatasetWriter:
         spacing_mm: tuple[float, float, float],
         affine: Affine,
         provenance: Mapping[str, Any] | None = None,
+        added_classes: Mapping[int, str] | None = None,
     ) -> VolumeInfo:
         """Add one volume; when this returns it is on disk.
 
@@ -129,6 +140,7 @@ class DatasetWriter:
             spacing_mm: zyx; must agree with the affine.
             affine: (4, 4), zyx voxel -> xyz LPS mm.
             provenance: JSON-able facts about the source; no paths, names or patient identifiers: it is stored as given.
+            added_classes: names of ids that the settings do not name, as for `write_label`.
         Raises:
             RequestError: the id is not a safe name.
             GeometryError: shapes, spacing or affine without meaning.
@@ -155,6 +167,8 @@ class DatasetWriter:
             "ome_sha256": layout.canonical_digest(viewed),
             "provenance": dict(provenance or {}),
         }
+        if added_classes:
+            record["added_classes"] = {str(key): name for key, name in sorted(added_classes.items())}
         partial = self.path / (layout.PARTIAL + volume_id)
         try:
             _write_array(partial / layout.IMAGE, image, axes="czyx")
@@ -175,7 +189,7 @@ class DatasetWriter:
         return info_of(volume_id, record)
 
     def added_classes(self, volume_id: str) -> dict[int, str]:
-        """The classes that `write_label` named in this volume, which `has` must know."""
+        """The classes that this volume's label named, which `has` must know."""
         return {int(key): name for key, name in self._records[volume_id].get("added_classes", {}).items()}
 
     def write_label(self, volume_id: str, label: NDArray[np.uint8], added_classes: Mapping[int, str]) -> VolumeInfo:
@@ -241,7 +255,7 @@ class DatasetWriter:
         self._place_labels()
         records = dict(sorted(self._records.items()))
         named = self.classes
-        found = sorted({int(key) for record in records.values() for key in record["class_voxels"]} | named.keys())
+        found = sorted(self.class_ids | named.keys())
         classes = {key: named.get(key, f"class_{key}") for key in found}
         spacings = {tuple(record["spacing_mm"]) for record in records.values()}
         fingerprint = dataset_fingerprint(self._settings["modality"], classes, records)

@@ -97,7 +97,7 @@ def test_json_report(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> No
         "converted": ["resampled from 3x1x0.5 to 3x2x2 mm"],
         "resumed": False,
     }
-    assert report["refused"] == [{"id": "broken", "reason": "broken.nrrd: is no NRRD: it does not begin with 'NRRD'"}]
+    assert report["refused"] == [{"id": "broken", "reason": "broken.nrrd: is no NRRD: its first line is not 'NRRD0001' to 'NRRD0005'"}]
     assert report["skipped_files"] == {".txt": 1}
     assert report["fingerprint"] == Dataset.open(tmp_path / "ds.zarr").fingerprint
 

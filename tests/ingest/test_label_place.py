@@ -191,3 +191,20 @@ def test_a_cropped_label_is_placed_where_a_low_cover_is_allowed(ingest_pair: Cal
     expected = drawn()
     expected[0], expected[7], expected[:, :2] = 0, 0, 0
     np.testing.assert_array_equal(label, expected)
+
+
+def test_classes_that_no_voxel_of_the_volume_has_are_told(ingest_pair: Callable[..., Any]) -> None:
+    outcome, _ = ingest_pair(UPRIGHT, lambda path: nifti(path, drawn()[1:], moved(UPRIGHT, z=1)), min_label_cover=0.5)
+    assert not any("none in the volume" in note for note in outcome.notes)  # the crop has lost class 3, not we
+
+
+def test_a_class_of_one_voxel_beyond_the_image_is_told(ingest_pair: Callable[..., Any]) -> None:
+    label = np.concatenate([drawn(), np.full((1, *SHAPE[1:]), 9, np.uint8)])
+    outcome, got = ingest_pair(UPRIGHT, lambda path: nifti(path, label, UPRIGHT))
+    np.testing.assert_array_equal(got, drawn())
+    assert "classes 9 have voxels in the label, and none in the volume" in outcome.notes
+
+
+def test_an_image_given_for_a_label_is_doubted(ingest_pair: Callable[..., Any]) -> None:
+    outcome, _ = ingest_pair(UPRIGHT, lambda path: nifti(path, np.resize(np.arange(256), SHAPE).astype(np.uint8), UPRIGHT))
+    assert "the label has 256 different values: is it an image?" in outcome.notes

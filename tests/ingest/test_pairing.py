@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from augserver.cli import main
 from augserver.errors import ConfigError, NotFoundError
 from augserver.ingest import LabelRule, find_sources, read_classes, select_scans
 from augserver.ingest.names import volume_ids
+from augserver.store import Dataset
 
 
 @pytest.mark.parametrize(
@@ -153,6 +155,13 @@ def test_label_rules_without_meaning_are_refused(tmp_path: Path, text: str) -> N
         LabelRule.parse(text, [tmp_path])
 
 
+@pytest.mark.parametrize("place", ["", "sub", "sub/.."])
+def test_a_folder_of_labels_that_holds_the_scans_is_refused_with_a_pattern(tmp_path: Path, place: str) -> None:
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(ConfigError, match=r"holds the scans too.*'\{id\}_seg.nii.gz' or '\{id\}.seg.nrrd'"):
+        LabelRule.parse(str(tmp_path), [tmp_path / place])
+
+
 def test_a_dicom_series_finds_its_label_by_the_name_of_its_folder(
     unzip: Callable[[str], Path], shared_data: Path, ingest_all: Callable[..., Any]
 ) -> None:
@@ -196,6 +205,32 @@ def test_class_names_from_every_format(tmp_path: Path, name: str, text: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.toml", '0 = "air"\n255 = "Leber, \\"A\\": 肺\u2028x"'),
+        ("c.json", '{"0": "air", "255": "Leber, \\"A\\": 肺\u2028x"}'),
+        ("c.csv", '0,air\r\n255,"Leber, ""A"": 肺\u2028x"\r\n'),
+    ],
+)
+def test_class_names_with_anything_in_them_for_ids_0_to_255(
+    tmp_path: Path, name: str, text: str, write_scan: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    odd = 'Leber, "A": 肺\u2028x'
+    assert read_classes(tmp_path / name) == {0: "air", 255: odd}
+    write_scan(tmp_path / "in/scan.mha")
+    label = sitk.GetImageFromArray(np.resize(np.array([0, 255, 7], np.uint8), (5, 7, 11)))
+    label.CopyInformation(sitk.ReadImage(str(tmp_path / "in/scan.mha")))
+    write_scan(tmp_path / "in/scan_seg.mha", label)
+    options = ["--labels", "{id}_seg.mha", "--classes", str(tmp_path / name)]
+    with pytest.raises(SystemExit) as stop:
+        main(["ingest", str(tmp_path / "in"), "--out", str(tmp_path / "out.zarr"), *options])
+    assert stop.value.code == 0
+    assert Dataset.open(tmp_path / "out.zarr").classes == {0: "air", 7: "class_7", 255: odd}
+    assert "converted scan: label values that the classes do not name: 7 (called class_7)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("c.toml", "1 = 2", "the name of id 1 is 2"),
@@ -207,6 +242,8 @@ def test_class_names_from_every_format(tmp_path: Path, name: str, text: str) -> 
         ("c.csv", "1,a,b", "two columns"),
         ("c.csv", "1,a\n1,b", "id 1 is there twice"),
         ("c.csv", "1,", "the name of id 1 is ''"),
+        ("c.csv", "1,liver\n2, liver ", "ids 1 and 2 are both called 'liver'; names must differ"),
+        ("c.json", '{"-1": "x"}', "id '-1' is not a whole number 0 to 255"),
         ("c.txt", "1 a", "suffix '.txt' is not known; allowed: .toml, .json, .csv"),
         ("c.csv", "id;name\n\xff", "two columns|cannot be read"),
     ],

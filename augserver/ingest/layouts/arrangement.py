@@ -37,7 +37,6 @@ class Arrangement:
         files: that were looked at.
         voxel_files: header -> files that hold its voxels.
         spoilt: how many files cannot be read and may belong to a scan that is refused therefore.
-        notices: on what was skipped, for the report.
     """
 
     scans: tuple[Source, ...]
@@ -53,7 +52,6 @@ class Arrangement:
     files: frozenset[Path] = frozenset()
     voxel_files: Mapping[Path, list[Path]] = field(default_factory=dict)
     spoilt: int = 0
-    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +112,12 @@ def files_named(scan: Source) -> set[Path]:
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Stem -> files of a known format with that stem."""
+    """Stem -> files of a known format with that stem; 3D Slicer calls its segmentation of case1 case1.seg.nrrd."""
     found: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         stem, suffix = split_suffix(file)
         if suffix:
-            found[stem].append(file)
+            found[stem.removesuffix(".seg")].append(file)
     return found
 
 
