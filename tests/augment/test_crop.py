@@ -63,8 +63,8 @@ def test_uniform_at_another_spacing_covers_all_that_lies_inside(compiled: Compil
 
 def test_a_displacement_moves_the_patch_centre_off_the_crop_centre(compiled: Compile, info: VolumeInfo) -> None:
     recipe = compiled(affine={"rotate_deg": 30, "shear": 0.1, "translate_mm": [[6, 6], [2, 2], [-1, -1]]})
-    for params in draws(recipe, info, 20):
-        np.testing.assert_allclose(centre_of(params) - [24.5 + 2, 34.5 + 2, 54.5 - 2], 0, atol=1e-4)
+    centres = np.array([centre_of(params) for params in draws(recipe, info, 20)])
+    np.testing.assert_allclose(centres, [[24.5 + 2, 34.5 + 2, 54.5 - 2]] * 20, rtol=0, atol=1e-4)
 
 
 def test_valid_keeps_every_corner_inside_and_fills_the_room(compiled: Compile, info: VolumeInfo) -> None:

@@ -100,7 +100,9 @@ def test_two_iterators_of_one_dataset_are_both_right(toy, running, one_channel):
 def test_kept_elements_do_not_change(toy, running, one_channel):
     """The arrays are shared with TensorFlow, so their buffers must wait for its last tensor."""
     data = augclient.tensorflow.dataset(running.address, RECIPE, patch=PATCH, batch_size=4, steps=30)
-    for step, (image, label) in enumerate(list(data)):
+    kept = list(data)
+    assert len(kept) == 30
+    for step, (image, label) in enumerate(kept):
         assert_batch(toy, step, image, label)
 
 

@@ -117,6 +117,7 @@ def test_the_images_weigh_what_the_readme_says(images: Mapping[str, Any], base: 
 
 def test_nothing_in_the_image_compiles_or_installs(images: Mapping[str, Any]) -> None:
     tools = re.compile(r"(.*-)?(gcc|g\+\+|c\+\+|cc|clang|as|ld|make|cmake|ninja|nvcc|pip3?|buildah)(-?[\d.]+)?")
+    assert images
     for image in images.values():
         names = [each.name for folder in ("usr/bin", "usr/local/bin", "opt/*/bin") for each in image.rootfs.glob(f"{folder}/*")]
         assert len(names) > 100
@@ -127,6 +128,7 @@ def test_nothing_of_how_pip_was_set_up_stays(images: Mapping[str, Any]) -> None:
     settings = Path(os.environ["AUGSERVER_IMAGES"], "pip.conf").read_text()
     paths = {word.removeprefix("file://") for word in settings.split() if word.startswith(("file://", "/opt/"))}
     named = {word.encode() for word in settings.split() if "://" in word} | {path.encode() for path in paths}
+    assert images
     for target, image in images.items():
         assert not list(image.rootfs.glob("etc/pip*"))
         assert not list(image.rootfs.glob("run/secrets"))

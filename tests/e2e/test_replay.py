@@ -103,8 +103,10 @@ def test_an_augmented_sample_is_what_scipy_makes_of_its_provenance(server: Any) 
 
 def test_the_identity_gives_the_middle_of_the_volume_as_ingested(server: Any) -> None:
     connection, _ = server
+    steps = []
     with connection.stream(Recipe(), patch=(11, 30, 31), batch_size=1, steps=3) as stream:
         for batch in stream:
+            steps.append(batch.step)
             [sample] = batch.samples
             volume = connection.volume(sample.volume)
             # an odd size in an even volume has its centre between two voxels: the provenance says where
@@ -117,3 +119,4 @@ def test_the_identity_gives_the_middle_of_the_volume_as_ingested(server: Any) ->
             centre = np.asarray(sample.affine)[:, 3] + (np.array((11, 30, 31)) - 1) / 2
             assert np.abs(centre - (np.array(volume.image.shape[1:]) - 1) / 2).max() <= 0.5
             assert np.abs(batch.image[0, 0] - image).max() < 1e-2
+    assert steps == [0, 1, 2]

@@ -24,6 +24,7 @@ def test_random_configurations_have_the_cpus_bytes(gpu, cpu, make_case, block):
     for seed in range(50 * block, 50 * (block + 1)):
         case = make_case(seed)
         got, expected = (compute(backend, [case], nearest=case.nearest) for backend in (gpu, cpu))
+        assert len(got) == 2
         for array, wanted in zip(got, expected, strict=True):
             different = int((array.view(np.uint8) != wanted.view(np.uint8)).sum())
             assert different == 0, f"seed {seed}: {different} of {array.nbytes} bytes differ; {case.params}"

@@ -8,10 +8,12 @@ from scipy import ndimage
 
 from augserver.ingest.torso_phantom import BLADDER, BONE, CLASSES, KIDNEYS, LIVER, LUNGS, Torso, make_torso
 
+TORSOS = 3
+
 
 @pytest.fixture(scope="module")
 def torsos() -> list[Torso]:
-    return [make_torso(seed) for seed in range(3)]
+    return [make_torso(seed) for seed in range(TORSOS)]
 
 
 def centre_mm(torso: Torso, label: int) -> np.ndarray:
@@ -21,6 +23,7 @@ def centre_mm(torso: Torso, label: int) -> np.ndarray:
 
 
 def test_arrays_and_geometry_agree(torsos: list[Torso]) -> None:
+    assert len(torsos) == TORSOS
     for torso in torsos:
         assert (torso.image.shape, torso.image.dtype) == ((1, 130, 120, 140), np.int16)
         assert (torso.label.shape, torso.label.dtype) == ((130, 120, 140), np.uint8)
@@ -32,6 +35,7 @@ def test_arrays_and_geometry_agree(torsos: list[Torso]) -> None:
 def test_every_class_has_its_density_and_a_plausible_volume(torsos: list[Torso]) -> None:
     litres = {LIVER: (0.5, 2.5), BLADDER: (0.03, 0.4), LUNGS: (1.5, 6.0), KIDNEYS: (0.15, 0.6), BONE: (0.8, 3.0)}
     hu = {LIVER: (40, 180), BLADDER: (-10, 40), LUNGS: (-900, -600), KIDNEYS: (25, 220), BONE: (150, 600)}
+    assert len(torsos) == TORSOS
     for torso in torsos:
         for label in CLASSES.keys() - {0}:
             voxels = torso.label == label
@@ -43,6 +47,7 @@ def test_every_class_has_its_density_and_a_plausible_volume(torsos: list[Torso])
 
 
 def test_organs_lie_where_they_do_in_a_patient(torsos: list[Torso]) -> None:
+    assert len(torsos) == TORSOS
     for torso in torsos:
         liver, bladder, lungs, kidneys, bone = (centre_mm(torso, label) for label in (LIVER, BLADDER, LUNGS, KIDNEYS, BONE))
         assert liver[0] < -20  # to the right

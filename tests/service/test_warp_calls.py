@@ -101,6 +101,7 @@ def test_the_image_is_what_scipy_makes_with_the_fill_outside(running, interpolat
     [(got, _)] = results(running.stub.Warp(iter([item(0, image, transform=transform, interpolation=interpolation)])))
     grid = np.indices(SHAPE, np.float64).reshape(3, -1)
     points = SHEAR[:, :3].astype(np.float64) @ grid + SHEAR[:, 3:].astype(np.float64)
+    assert len(got) == 2
     for channel, source in zip(got, image, strict=True):
         expected = map_coordinates(source.astype(np.float64), points, order=order, mode="grid-constant", cval=-777.0)
         np.testing.assert_allclose(channel.ravel(), expected, atol=0.05)

@@ -174,8 +174,8 @@ def test_the_crosshair_names_voxel_position_value_and_label_in_all_planes(open_t
     def expect(z: int, y: int, x: int) -> None:
         wait_fact(page, "Voxel", f"z {z}, y {y}, x {x}")
         mm = volume.info.affine @ [z, y, x, 1]
-        letters = [pair[0] if value >= 0 else pair[1] for value, pair in zip(mm, ("LR", "PA", "SI"), strict=False)]
-        position = ", ".join(f"{letter} {abs(value):.1f}" for letter, value in zip(letters, mm, strict=False))
+        letters = [pair[0] if value >= 0 else pair[1] for value, pair in zip(mm[:3], ("LR", "PA", "SI"), strict=True)]
+        position = ", ".join(f"{letter} {abs(value):.1f}" for letter, value in zip(letters, mm[:3], strict=True))
         said = facts(page)
         assert said["Position"] == f"{position} mm"
         assert said["Value"] == f"{volume.image[0, z, y, x]} HU"

@@ -77,6 +77,7 @@ def test_views_lie_where_the_sheet_says_and_voxels_are_as_large_as_zoom_says(lab
     plain = Column(title="", captions=(), planes=cut_planes(image, None, [10, 15, 20]))
     sheet = draw_sheet([plain, plain], {}, "", zoom=(6.0, 1.0, 3.0))
     pixels = np.asarray(sheet.picture.convert("L"), int)
+    assert len(sheet.views) == 2
     for column_views in sheet.views:
         assert [box[2:] for box in column_views] == [(120, 30), (120, 120), (30, 120)]
         for (left, top, width, height), (row, across) in zip(column_views, ((15.5, 61.5), (57, 61.5), (57, 15.5)), strict=True):

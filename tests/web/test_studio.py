@@ -75,6 +75,7 @@ def test_the_untouched_column_is_the_place_of_the_first_seed(maker: PatchMaker) 
     drawn = draw_seeds(maker, request(recipe=Recipe.from_dict({**recipe.to_dict(), "noise": {"std": 0}})))
     pixels = np.asarray(Image.open(io.BytesIO(drawn.png)), int)
     untouched, same = ([pixels[y : y + h, x : x + w] for x, y, w, h in column.views] for column in drawn.columns[:2])
+    assert len(same) == 3
     for one, other in zip(untouched, same, strict=True):
         np.testing.assert_array_equal(one, other)
 
