@@ -1,5 +1,5 @@
 // Every key of a recipe as a control: its name, its range on a slider, and the value at which it does nothing.
-// tests/web/test_page.py compares the keys with the recipe's schema.
+// tests/web/test_studio_in_browser.py compares the keys with the recipe's schema.
 //
 //   range    [low, high], drawn for each sample           ranges   one range for all axes, or one each for z, y, x
 //   number   one value                                    axes     one value for all axes, or one each for z, y, x
