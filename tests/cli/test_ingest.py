@@ -66,7 +66,7 @@ def test_some_refused_is_3_and_nothing_usable_is_2(scans: Path, tmp_path: Path, 
     (scans / "b.nii.gz").write_bytes((scans / "b.nii.gz").read_bytes()[:-20])
     code, stdout, _ = run("ingest", scans, "--out", tmp_path / "some.zarr")
     assert code == 3
-    assert "refused b: b.nii.gz: the gzip stream is truncated or corrupt" in stdout
+    assert "refused b: b.nii.gz: the packed stream is truncated or corrupt" in stdout
     assert Dataset.open(tmp_path / "some.zarr").volumes == ("a", "c")
     code, stdout, _ = run("ingest", scans / "b.nii.gz", "--out", tmp_path / "none.zarr")
     assert code == 2
