@@ -62,9 +62,8 @@ def _kernel() -> Finding:
         half[2, 3] = 0.5
         value = warp(np.array([[[2.0, 6.0]]], np.float32), half, (1, 1, 1), backend="cpu")
     except AugError as error:
-        return bad(
-            "cpu kernel", "does not run", cause=str(error), next_step="install augserver anew with a C++17 compiler: `pip install .`"
-        )
+        step = "install augserver anew with GCC 12 or clang 19 or newer: `CXX=g++-12 pip install .`"
+        return bad("cpu kernel", "does not run", cause=str(error), next_step=step)
     if np.asarray(value).item() != 4.0:
         cause = f"it gives {np.asarray(value).item()} for the mean of 2 and 6"
         return bad("cpu kernel", "computes wrongly", cause=cause, next_step="force another instruction set, kernel.isa; please report this")
