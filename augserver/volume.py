@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intensity:
+    """The values of one channel, in the volume's own unit: the least, percentiles 1, 50 and 99, the largest."""
+
+    low: float
+    p1: float
+    p50: float
+    p99: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeInfo:
     """What the store knows of one volume.
 
@@ -24,6 +35,7 @@ class VolumeInfo:
         class_voxels: label id -> number of voxels; empty without a label.
         source_shape: (Z, Y, X) of the scan as its file has it, before it was turned, straightened or resampled.
         source_affine: as `affine`, of that grid. Both None where nobody noted them: the volume is not from a scan.
+        intensity: of each channel; empty in datasets that were ingested before it was noted.
     """
 
     id: str
@@ -35,6 +47,7 @@ class VolumeInfo:
     class_voxels: Mapping[int, int] = field(default_factory=dict)
     source_shape: tuple[int, int, int] | None = None
     source_affine: NDArray[np.float64] | None = None
+    intensity: tuple[Intensity, ...] = ()
 
     @property
     def size_bytes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def info(path: Path, as_json: bool) -> None:
     """Show the volumes, classes and fingerprint of a dataset, and the memory that all of it decoded will need."""
     from augserver.store import Dataset
+    from augserver.store.records import NOTICES
 
     dataset = Dataset.open(path)
     if as_json:
@@ -33,12 +35,15 @@ def info(path: Path, as_json: bool) -> None:
             f"{len(volumes)} volumes, modality {dataset.modality}, spacing z,y,x mm: {common}",
             *(f"class {key} {name}: {dataset.class_voxels[key]} voxels" for key, name in dataset.classes.items()),
             f"memory to hold all volumes decoded: {dataset.size_bytes / 1e6:.1f} MB",
+            *(f"notice {name}: {notice}" for name in dataset.volumes for notice in dataset.provenance(name).get(NOTICES, ())),
             f"fingerprint {dataset.fingerprint}",
         ]
     )
 
 
 def _report(dataset: Dataset) -> dict[str, Any]:
+    from augserver.store.records import NOTICES
+
     return {
         "fingerprint": dataset.fingerprint,
         "modality": dataset.modality,
@@ -57,6 +62,8 @@ def _report(dataset: Dataset) -> dict[str, Any]:
                 "has_label": info.has_label,
                 "class_voxels": {str(key): count for key, count in info.class_voxels.items()},
                 "size_bytes": info.size_bytes,
+                "intensity": [asdict(each) for each in info.intensity],
+                "notices": dataset.provenance(info.id).get(NOTICES, []),
             }
             for info in map(dataset.info, dataset.volumes)
         ],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from augserver.ingest import IngestConfig, LabelRule
     from augserver.ingest.layouts import Arrangement
 
+DEFAULT_MODALITY = "ct"
 _LAYOUTS = "auto|plain|ct-org|lits|decathlon|nnunet|kits|brats|amos|btcv|flare|acdc|csv|totalsegmentator|chaos"
 
 
@@ -30,7 +31,9 @@ class _Options:
     """What is asked of one volume's way into the dataset; see the options of the command."""
 
     spacing_mm: str | None
-    modality: str
+    modality: str | None
+    orientation: str
+    strict: bool
     fourth_axis: str | None
     min_label_cover: float
     labels_by_voxel: bool
@@ -46,7 +49,15 @@ class _Options:
     "--out", required=True, type=click.Path(path_type=Path), help="Folder of the dataset (DS.zarr); an interrupted one is resumed."
 )
 @click.option("--spacing-mm", help="Resample to this voxel size: one number, or z,y,x.  [default: each scan's own]")
-@click.option("--modality", type=click.Choice(["ct", "mr"]), default="ct", show_default=True, help="What the scans are.")
+@click.option("--modality", type=click.Choice(["ct", "mr"]), help="What the scans are.  [default: ct]")
+@click.option(
+    "--orientation",
+    type=click.Choice(["lps", "file"]),
+    default="lps",
+    show_default=True,
+    help="Turn the axes of every scan to Superior, Posterior, Left, or keep those of its file. A network must predict as it was trained.",
+)
+@click.option("--strict", is_flag=True, help="Refuse what the report otherwise only tells: scans that look wrong, labels without a scan.")
 @click.option("--layout", default="auto", show_default=True, metavar=_LAYOUTS, help="How scans and labels lie in SRC; auto: if one fits.")
 @click.option(
     "--labels",
@@ -86,7 +97,9 @@ def ingest(
     classes_path: Path | None,
     as_json: bool,
     spacing_mm: str | None,
-    modality: str,
+    modality: str | None,
+    orientation: str,
+    strict: bool,
     fourth_axis: str | None,
     min_label_cover: float,
     labels_by_voxel: bool,
@@ -108,12 +121,14 @@ def ingest(
     from augserver.ingest import LabelRule, read_classes
     from augserver.store import DatasetWriter
 
-    wanted = _parse_organs(organs, pictures, modality)
-    options = _Options(spacing_mm, modality, fourth_axis, min_label_cover, labels_by_voxel, overlap, ids, jobs, memory_gb)
+    wanted = _parse_organs(organs, pictures, modality or DEFAULT_MODALITY, orientation)
+    options = _Options(
+        spacing_mm, modality, orientation, strict, fourth_axis, min_label_cover, labels_by_voxel, overlap, ids, jobs, memory_gb
+    )
     rule = None if labels is None else LabelRule.parse(labels, sources)
     classes = {} if classes_path is None else read_classes(classes_path)
     asked_layout = layout
-    layout, found = _find(sources, layout, rule, modality, classes)
+    layout, found = _find(sources, layout, rule, modality or DEFAULT_MODALITY, classes)
     names = classes or found.classes or (found.collection_classes if layout == asked_layout else {})
     config = _config(options, rule, found)
     unnamed = f"looks like {layout}: pass --layout {layout} for its class names" if found.collection_classes and not names else ""
@@ -126,7 +141,7 @@ def ingest(
         else:
             print_lines(notices)
         return EXIT_NOTHING_USABLE
-    with DatasetWriter(out, modality=modality, classes=names, preprocessing=config.preprocessing) as writer:
+    with DatasetWriter(out, modality=config.modality, classes=names, preprocessing=config.preprocessing) as writer:
         outcomes, stopped = ingest_with_progress(found.scans, writer, config)
         if stopped:
             kept = sum(outcome.info is not None for outcome in outcomes)
@@ -151,7 +166,7 @@ def ingest(
         return EXIT_NOTHING_USABLE
     if labelled is not None and labelled.stopped:
         return labelled.exit_code
-    missing = bool(found.unread) or any(outcome.info is None for outcome in outcomes)
+    missing = bool(found.unread) or (strict and bool(found.alone)) or any(outcome.info is None for outcome in outcomes)
     return EXIT_SOME_REFUSED if missing or (labelled and labelled.exit_code) else 0
 
 
@@ -172,7 +187,10 @@ def _config(options: _Options, rule: LabelRule | None, found: Arrangement) -> In
 
     half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return IngestConfig(
-        modality=options.modality,
+        modality=options.modality or DEFAULT_MODALITY,
+        modality_given=options.modality is not None,
+        orientation=options.orientation,
+        strict=options.strict,
         spacing_mm=_parse_spacing(options.spacing_mm),
         labels=rule,
         labelled=any(scan.label is not None for scan in found.scans),
@@ -186,7 +204,7 @@ def _config(options: _Options, rule: LabelRule | None, found: Arrangement) -> In
     )
 
 
-def _parse_organs(organs: str | None, pictures: Path | None, modality: str) -> tuple[str, ...]:
+def _parse_organs(organs: str | None, pictures: Path | None, modality: str, orientation: str) -> tuple[str, ...]:
     from augserver.ingest.organ_labels import parse_organs
 
     if organs is None:
@@ -195,6 +213,8 @@ def _parse_organs(organs: str | None, pictures: Path | None, modality: str) -> t
         return ()
     if modality != "ct":
         raise ConfigError(f"--organs finds organs by their HU, so that --modality must be ct, got {modality}")
+    if orientation != "lps":
+        raise ConfigError(f"--organs finds organs in turned axes, so that --orientation must be lps, got {orientation}")
     return parse_organs(organs)
 
 

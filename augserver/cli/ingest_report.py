@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +35,9 @@ def json_report(
                 "dtype": info.dtype,
                 "spacing_mm": list(info.spacing_mm),
                 "class_voxels": {str(key): count for key, count in info.class_voxels.items()},
+                "intensity": [asdict(each) for each in info.intensity],
                 "converted": list(outcome.notes),
+                "notices": list(outcome.notices),
                 "resumed": outcome.resumed,
             }
             for outcome in outcomes
@@ -42,6 +46,7 @@ def json_report(
         "refused": [{"id": outcome.id, "reason": outcome.reason} for outcome in outcomes if outcome.info is None],
         "skipped_files": dict(found.skipped),
         "files": asdict(_count(found, outcomes)),
+        "turned": _turned(outcomes),
         "notices": list(notices),
     }
 
@@ -56,7 +61,14 @@ def print_report(out: Path, layout: str, fingerprint: str, outcomes: Sequence[Ou
     if accepted:
         volume_table([outcome.info for outcome in accepted if outcome.info is not None])
         lines.append(f"{out}: {len(accepted)} volumes{f' ({resumed} of them from before)' if resumed else ''}, fingerprint {fingerprint}")
+    lines += [f"notice {outcome.id}: {notice}" for outcome in accepted for notice in outcome.notices]
     lines += notices
+    if turned := _turned(outcomes):
+        shown = ", ".join(f"{count} from {letters}" for letters, count in sorted(turned.items()))
+        lines.append(
+            f"{sum(turned.values())} of {len(accepted)} scans were turned to LPS ({shown}): a network trained on them must predict on "
+            "scans that are turned in the same way; --orientation file keeps the axes of the files"
+        )
     files = _count(found, outcomes)
     lines.append(f"{files.found} files: {files.taken} taken, {files.refused} refused, {files.skipped} skipped{hidden_text(found)}")
     lines.append(
@@ -82,6 +94,12 @@ def dataset_notices(found: Arrangement, sources: Sequence[Path], *, hide: bool) 
         name = "" if hide else f" {_shown(unread.path, roots)}"
         notices.append(f"{unread.kind}{name}: {unread.reason}; what may be in it is not in the dataset")
     return notices
+
+
+def _turned(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Letters of the axes of the file -> how many scans were turned from them."""
+    matches = (re.match(r"axes turned from ([A-Z]{3}) to", note) for outcome in outcomes if outcome.info for note in outcome.notes)
+    return dict(Counter(match[1] for match in matches if match))
 
 
 def hidden_text(found: Arrangement) -> str:

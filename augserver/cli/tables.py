@@ -14,10 +14,10 @@ _PIPE_WIDTH = 200
 
 
 def volume_table(volumes: Sequence[VolumeInfo]) -> None:
-    """Print one line per volume: id, shape, spacing, dtype, classes."""
+    """Print one line per volume: id, shape, spacing, dtype, intensity of the first channel, classes."""
     table = Table()
     table.add_column("volume", overflow="fold")
-    for heading in ("shape C,Z,Y,X", "spacing z,y,x mm", "dtype", "MB", "classes"):
+    for heading in ("shape C,Z,Y,X", "spacing z,y,x mm", "dtype", "MB", "range", "percentiles 1, 50, 99", "classes"):
         table.add_column(heading, no_wrap=True)
     for info in volumes:
         classes = sum(1 for key in info.class_voxels if key) if info.has_label else None
@@ -27,9 +27,18 @@ def volume_table(volumes: Sequence[VolumeInfo]) -> None:
             ", ".join(f"{value:.4g}" for value in info.spacing_mm),
             info.dtype,
             f"{info.size_bytes / 1e6:.1f}",
+            *_intensity(info),
             "no label" if classes is None else str(classes),
         )
     _console().print(table)
+
+
+def _intensity(info: VolumeInfo) -> tuple[str, str]:
+    """Range and percentiles of the first channel, of which more are marked by dots."""
+    if not info.intensity:
+        return "not noted", "not noted"
+    first, more = info.intensity[0], " ..." if len(info.intensity) > 1 else ""
+    return f"{first.low:.5g} .. {first.high:.5g}{more}", f"{first.p1:.4g}, {first.p50:.4g}, {first.p99:.4g}{more}"
 
 
 def organ_table(volumes: Mapping[str, Mapping[str, str]]) -> None:

@@ -13,6 +13,8 @@ from augserver.ingest.masks import OVERLAP
 
 FOURTH_AXIS = ("refuse", "channels")
 IDS = ("auto", "names", "hashed")
+ORIENTATIONS = ("lps", "file")
+AXES = {"lps": "z to Superior, y to Posterior, x to Left", "file": "as each file has them"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,9 @@ class IngestConfig:
 
     Attributes:
         modality: "ct" or "mr".
+        modality_given: whether the user said so; if not, what a dataset or file says to the contrary refuses a scan.
+        orientation: "lps" turns the axes of every scan to Superior, Posterior, Left; "file" keeps those of its file.
+        strict: whether a scan that looks wrong is refused, and not only told.
         spacing_mm: zyx to resample to; None keeps each scan's own.
         labels: where labels are; None: none, or the scans bring their own.
         labelled: whether the dataset has labels; with `labels` it has.
@@ -35,6 +40,9 @@ class IngestConfig:
     """
 
     modality: str = "ct"
+    modality_given: bool = True
+    orientation: str = "lps"
+    strict: bool = False
     spacing_mm: tuple[float, float, float] | None = None
     labels: LabelRule | None = None
     labelled: bool = False
@@ -55,6 +63,7 @@ class IngestConfig:
             ("--fourth-axis", self.fourth_axis, FOURTH_AXIS),
             ("--overlap", self.overlap, OVERLAP),
             ("--ids", self.ids, IDS),
+            ("--orientation", self.orientation, ORIENTATIONS),
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
@@ -72,7 +81,7 @@ class IngestConfig:
     def preprocessing(self) -> dict[str, Any]:
         """What goes on record in the dataset, and must be the same when an ingest is resumed."""
         return {
-            "axes": "z to Superior, y to Posterior, x to Left",
+            "axes": AXES[self.orientation],
             "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
             "labels": self.labelled or self.labels is not None,
         }

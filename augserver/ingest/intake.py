@@ -16,8 +16,10 @@ from augserver.geometry import Affine, spacing_of
 from augserver.ingest.config import IngestConfig
 from augserver.ingest.label_place import place_label
 from augserver.ingest.label_source import LabelSource
+from augserver.ingest.modality import said_of
 from augserver.ingest.naming import Naming
 from augserver.ingest.orthogonal import orthogonal_scan
+from augserver.ingest.plausibility import implausible
 from augserver.ingest.resample import carry_label, cover_share, resample_image, resampled_affine, resampled_shape
 from augserver.ingest.scan import Scan, canonical_scan
 from augserver.ingest.segments import LabelSegments
@@ -25,7 +27,7 @@ from augserver.ingest.sources import Source, source_digest
 from augserver.kernel.checks import MAX_VOXELS
 from augserver.store import DatasetWriter
 from augserver.store.content import check_finite
-from augserver.store.records import GRID_AFFINE, GRID_SHAPE
+from augserver.store.records import GRID_AFFINE, GRID_SHAPE, NOTICES
 from augserver.store.writer import MAX_CHANNELS
 from augserver.volume import VolumeInfo
 
@@ -43,6 +45,7 @@ class Outcome:
         resumed: it was in the dataset already.
         reason: why it was refused, else empty.
         notes: how it was converted, such as "axes turned from RAS to LPS"; of a resumed volume, as when it was taken in.
+        notices: what looks wrong about it.
     """
 
     index: int
@@ -51,6 +54,7 @@ class Outcome:
     resumed: bool = False
     reason: str = ""
     notes: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def take_in(index: int, source: Source, naming: Naming, writer: DatasetWriter, config: IngestConfig) -> Outcome:
@@ -64,6 +68,7 @@ def take_in(index: int, source: Source, naming: Naming, writer: DatasetWriter, c
     """
     if source.problem:
         raise VolumeError(source.problem)
+    contradicted = _contradicted(source, config)
     label = source.label
     expected = naming.expected(index)
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as helper:
@@ -72,13 +77,30 @@ def take_in(index: int, source: Source, naming: Naming, writer: DatasetWriter, c
             volume_id = naming.choose(index, digests.result()[0])
             if writer.has(volume_id):
                 return _resumed(index, volume_id, source, digests.result(), writer)
-        image, carried, affine, provenance = _read(source, label, config)
+        image, carried, affine, provenance = _read(source, label, config, contradicted)
         provenance["source_sha256"], provenance["label_source_sha256"] = digests.result()
     volume_id = naming.choose(index, digests.result()[0])
     added = label.classes if isinstance(label, LabelSegments) and not writer.given_classes else None
     info = writer.write(volume_id, image, carried, spacing_of(affine), affine, provenance, added)
     notes = (*provenance["conversions"], *_doubts(info, writer.given_classes))
-    return Outcome(index=index, id=volume_id, info=info, notes=notes)
+    return Outcome(index=index, id=volume_id, info=info, notes=notes, notices=tuple(provenance[NOTICES]))
+
+
+def _contradicted(source: Source, config: IngestConfig) -> tuple[str, ...]:
+    """The notice that a scan is said to be of another modality.
+
+    Raises:
+        VolumeError: it surely is, and the user did not say of which it is.
+    """
+    said = said_of(source)
+    if said is None or said.modality == config.modality:
+        return ()
+    if said.sure and not config.modality_given:
+        raise VolumeError(
+            f"{source.stem}: is {said.modality.upper()} and not {config.modality.upper()}: {said.because}; "
+            f"pass --modality {said.modality}, or --modality {config.modality} to take it all the same"
+        )
+    return (f"may be {said.modality.upper()} and not {config.modality.upper()}: {said.because}",)
 
 
 def _doubts(info: VolumeInfo, classes: Mapping[int, str]) -> tuple[str, ...]:
@@ -107,17 +129,21 @@ def _resumed(index: int, volume_id: str, source: Source, digests: tuple[str, str
             f"{source.stem}: the dataset has a volume {volume_id!r} from other files; "
             "rename this one, or ingest into a new dataset: volumes are never replaced"
         )
-    notes = tuple(before.get("conversions", ()))
-    return Outcome(index=index, id=volume_id, info=writer.info(volume_id), resumed=True, notes=notes)
+    notes, notices = tuple(before.get("conversions", ())), tuple(before.get(NOTICES, ()))
+    return Outcome(index=index, id=volume_id, info=writer.info(volume_id), resumed=True, notes=notes, notices=notices)
 
 
 def _read(
-    source: Source, label: LabelSource | None, config: IngestConfig
+    source: Source, label: LabelSource | None, config: IngestConfig, contradicted: tuple[str, ...]
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, Affine, dict[str, Any]]:
     """Image (C, Z, Y, X), label (Z, Y, X) or None, their affine, and the provenance but for the digests."""
     try:
         scan = source.read(config.modality)
-        original = canonical_scan(scan)
+        _check_channels(scan, source, config)
+        notices = contradicted + implausible(scan.voxels, modality=config.modality, stem=source.stem)
+        if notices and config.strict:
+            raise VolumeError(f"{source.stem}: {'; '.join(notices)}; --strict refuses it")
+        original = canonical_scan(scan) if config.orientation == "lps" else scan
         provenance = {
             "format": original.format,
             "source_shape": list(original.voxels.shape),
@@ -136,11 +162,10 @@ def _read(
             notes += label_notes
     except MemoryError as error:
         raise VolumeError(f"{source.stem}: does not fit into memory; close other programs, or split the scan") from error
-    return image, carried, affine, provenance | {"conversions": list(notes)}
+    return image, carried, affine, provenance | {"conversions": list(notes), NOTICES: list(notices)}
 
 
-def _prepare(scan: Scan, source: Source, config: IngestConfig) -> tuple[NDArray[Any], Affine, tuple[str, ...]]:
-    """The image (C, Z, Y, X) as it is stored, its affine, and what was done to it."""
+def _check_channels(scan: Scan, source: Source, config: IngestConfig) -> None:
     name, channels = source.stem, len(scan.voxels)
     if channels > 1 and config.fourth_axis == "refuse" and not source.channels:
         raise VolumeError(
@@ -149,6 +174,11 @@ def _prepare(scan: Scan, source: Source, config: IngestConfig) -> tuple[NDArray[
         )
     if channels > MAX_CHANNELS:
         raise VolumeError(f"{name}: has {channels} channels, at most {MAX_CHANNELS} are allowed; split the file")
+
+
+def _prepare(scan: Scan, source: Source, config: IngestConfig) -> tuple[NDArray[Any], Affine, tuple[str, ...]]:
+    """The image (C, Z, Y, X) as it is stored, its affine, and what was done to it."""
+    name, channels = source.stem, len(scan.voxels)
     scan = orthogonal_scan(scan, fill=config.fill, name=name)
     image, affine, notes = scan.voxels, scan.affine, scan.notes
     spacing = spacing_of(affine)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augserver.errors import ConfigError, VolumeError
+from augserver.ingest.config import AXES
 from augserver.labels import ALIASES, ORGANS
 from augserver.store import Dataset, DatasetWriter
 from augserver.volume import Volume
@@ -87,6 +88,11 @@ def label_organs(dataset: Dataset, writer: DatasetWriter, organs: Sequence[str])
     """
     if dataset.modality != "ct":
         raise ConfigError(f"organs are found by their HU, and {dataset.path} holds modality {dataset.modality!r}; give it a CT dataset")
+    if dataset.preprocessing.get("axes") == AXES["file"]:
+        raise ConfigError(
+            f"organs are found in axes turned to Superior, Posterior and Left, and {dataset.path} keeps those of the files; "
+            "ingest without --orientation file"
+        )
     ids = organ_classes(dataset.classes, organs)
     for volume_id in dataset.volumes:
         try:

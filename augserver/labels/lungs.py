@@ -26,6 +26,7 @@ from augserver.labels.airway import find_airway
 from augserver.labels.body import Body, find_body
 from augserver.labels.fft_morphology import FftMorphology, ball
 from augserver.labels.finding import Finding
+from augserver.labels.hounsfield import no_gas
 from augserver.labels.working_grid import WorkingGrid, working_grid
 
 Mask = NDArray[np.bool_]
@@ -42,7 +43,6 @@ _PIECE_SHARE, _PIECE_ABOVE_AIR_HU = 0.003, 100.0
 _BACK, _BASE_BACK = 0.5, 0.6  # of the body's depth; bases lie in the deepest recess, beside the spine
 _ENCLOSED = 0.5  # of its voxels; the corner of a lung cut by the field of view has tissue on two sides only
 _OPEN_EDGE = 0.02  # of a lung's voxels: below 0.01 where a chest wall is in view, 0.04 and more where a circle cuts it off
-_HIGHEST_MINIMUM_HU = -500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ def find_lungs(image: NDArray[Any], spacing_mm: Sequence[float]) -> Finding:
     if body is None:
         return Finding(reason="no body in view: nothing thicker than 1 cm is denser than -300 HU")
     lowest = float(grid.hu[~grid.unseen].min())
-    if lowest > _HIGHEST_MINIMUM_HU:
-        return Finding(reason=f"no voxel below {_HIGHEST_MINIMUM_HU:.0f} HU (the lowest is {lowest:.0f}): not a CT in HU, or clipped")
+    if reason := no_gas(lowest):
+        return Finding(reason=reason)
     air = (grid.hu < _POCKET_HU) & body.inside & ~find_airway(grid, body)
     cores, _ = ndimage.label(FftMorphology(ball(_CORE_MM, grid.spacing_mm)).erode(air, outside=True))
     pockets = _describe(cores, grid, body)

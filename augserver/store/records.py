@@ -10,11 +10,12 @@ import numpy as np
 from augserver.errors import GeometryError, StoreError
 from augserver.geometry import Affine, check_affine, check_spacing
 from augserver.store import layout
-from augserver.volume import VolumeInfo
+from augserver.volume import Intensity, VolumeInfo
 
 # Keys of the provenance: the grid of the scan as its file has it.
 GRID_SHAPE = "source_grid"
 GRID_AFFINE = "source_affine"
+NOTICES = "notices"  # what looked wrong about it
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def info_of(volume_id: str, record: dict[str, Any]) -> VolumeInfo:
         class_voxels={int(key): int(count) for key, count in record["class_voxels"].items()},
         source_shape=source_shape,
         source_affine=source_affine,
+        intensity=tuple(Intensity(**each) for each in record.get("intensity", ())),
     )
 
 

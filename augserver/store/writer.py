@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,7 @@ from augserver.errors import ConfigError, GeometryError, StoreError
 from augserver.geometry import Affine, check_affine, check_spacing, spacing_of
 from augserver.store import layout, ome
 from augserver.store.content import check_finite, content_hash, count_classes, dataset_fingerprint, storage_dtype
+from augserver.store.intensity import intensity_of
 from augserver.store.records import check_files, info_of, read_record
 from augserver.store.writer_lock import WriterLock
 from augserver.volume import VolumeInfo
@@ -165,6 +167,7 @@ class DatasetWriter:
             "image_sha256": content_hash(image),
             "label_sha256": None if label is None else content_hash(label),
             "ome_sha256": layout.canonical_digest(viewed),
+            "intensity": [asdict(each) for each in intensity_of(image)],
             "provenance": dict(provenance or {}),
         }
         if added_classes:

@@ -94,6 +94,8 @@ def test_json_report(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> No
         "dtype": "float32",
         "spacing_mm": [3.0, 2.0, 2.0],
         "class_voxels": {},
+        "intensity": report["volumes"][0]["intensity"],
+        "notices": [],
         "converted": ["resampled from 3x1x0.5 to 3x2x2 mm"],
         "resumed": False,
     }
