@@ -5,7 +5,10 @@ Errors of augserver.errors become one line on stderr and the exit code of their 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +27,9 @@ _COMMANDS = {
     "serve": "Serve augmented batches of a dataset.",
     "token": "Make a token for a caller.",
 }
+
+
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EAGAIN)
 
 
 class _LazyGroup(click.Group):
@@ -56,6 +62,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: without the program's name; None: those of the process.
     """
+    _fill_standard_descriptors()
     try:
         code = augserver.main(args, prog_name="augserver", standalone_mode=False)
     except click.UsageError as error:
@@ -74,10 +81,23 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _report(error: Exception) -> int:
-    """Say an error of ours in one line and return its exit code; raise any other."""
-    from augserver.errors import AugError  # brings gRPC and numpy along, which --help has no use for
+    """Say an error of ours, or of a machine that is short, in one line and return its exit code; raise any other."""
+    from augserver.errors import AugError, UnavailableError  # brings gRPC and numpy along, which --help has no use for
 
+    if (isinstance(error, OSError) and error.errno in _SHORT) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        click.echo(f"augserver: this machine is short: {error}; see to its limits (ulimit -a), memory and disks", err=True)
+        return UnavailableError.exit_code
     if not isinstance(error, AugError):
         raise error
     click.echo(f"augserver: {' '.join(str(error).split())}", err=True)
     return error.exit_code
+
+
+def _fill_standard_descriptors() -> None:
+    """Open /dev/null for each of 0, 1, 2 that is closed: the next file or socket would get its number, and what is printed with it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one

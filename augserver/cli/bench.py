@@ -203,9 +203,9 @@ def _measure(workload: Workload, backend_name: str, *, quiet: bool) -> tuple[str
             rates["pipeline"] = bench_stages.time_pipeline(workload, backend)
         with (
             tempfile.TemporaryDirectory(prefix="augserver-bench-") as folder,
-            child_server(workload.path, Path(folder) / "server.log", options=("--backend", backend_name)) as (address, _),
+            child_server(workload.path, Path(folder) / "server.log", options=("--backend", backend_name)) as ready,
         ):
             for road in ("grpc", "local"):
                 begin(road)
-                rates[road] = bench_stages.time_road(workload, address, road)
+                rates[road] = bench_stages.time_road(workload, ready.address, road)
     return description, rates

@@ -44,6 +44,7 @@ def demo(out: Path, no_train: bool, steps: int) -> int:
 
     Writes torsos.zarr (a dataset), slices.png (one patch under several seeds) and server.log into the folder, and prints the throughput.
     """
+    from augclient.serving_child import count_of
     from rich.console import Console
 
     from augserver.cli.first_training import check_tensorflow
@@ -58,8 +59,9 @@ def demo(out: Path, no_train: bool, steps: int) -> int:
         with _progress(console) as progress:
             _write_torsos(dataset, progress)
             kernel = _measure_kernel(dataset, progress)
-        with child_server(dataset, out / "server.log") as (address, description):
-            console.print(f"serving {dataset} on {address} ({description})")
+        with child_server(dataset, out / "server.log") as ready:
+            address = ready.address
+            console.print(f"serving {dataset} on {address} ({ready.computes_on}, {count_of(ready.volumes, 'volume')})")
             with _progress(console) as progress:
                 wire = _show_and_measure(address, out / "slices.png", progress)
             _print_throughput(console, kernel, wire)

@@ -1,9 +1,12 @@
-"""Lines for the operator, on stderr: a log that cannot be written, such as one on a full disk, must not end what is served."""
+"""Lines for the operator: an output that cannot be written, such as a full disk or a reader that ended, must not end what is served."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
+import sys
 
 import click
 
@@ -17,3 +20,23 @@ def say(line: str) -> None:
         return
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
+
+
+def print_line(line: str) -> None:
+    """Print `line` on stdout; where that cannot be written, say so and say the line on stderr."""
+    try:
+        if sys.stdout is None:  # closed before this process began
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        click.echo(line)
+    except OSError as error:
+        say(f"augserver: stdout cannot be written ({error.strerror}), so it stands here: {line}")
+        _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    """Let what is still to be written to stdout go nowhere, or Python would fail to write it once more when it ends."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        descriptor = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from augserver.cli.notices import print_line, say
+
 _LOOK_S = 0.2  # how late a death or a return is seen
 
 
@@ -61,11 +63,11 @@ def ray(
     # Signals are taken after Ray has set its own handlers; before that Ctrl-C is an ordinary interrupt.
     with RayFleet(spec, config, cluster) as fleet, StopSignals() as signals:
         line = fleet.ready_line
-        click.echo(line)
+        print_line(line)
         while not signals.wait(_LOOK_S):
-            if fleet.watch(lambda text: click.echo(f"augserver: {text}", err=True)) and fleet.ready_line != line:
+            if fleet.watch(lambda text: say(f"augserver: {text}")) and fleet.ready_line != line:
                 line = fleet.ready_line
-                click.echo(line)
+                print_line(line)
         forced = 0
 
         def is_hurried() -> bool:

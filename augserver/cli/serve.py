@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import signal
 import sys
 import time
@@ -19,6 +18,8 @@ from augserver.backends import BACKEND_CHOICES, BACKENDS, EXIT_DEVICE_LOST
 from augserver.cli.notices import say
 
 if TYPE_CHECKING:
+    from augclient.serving_child import Ready
+
     from augserver.cli.processes.stop_signals import StopSignals
     from augserver.config import ServerConfig
     from augserver.errors import UnavailableError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Port of GET /metrics for Prometheus, on loopback; 0 picks one.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log, on stderr.")
 @click.option("--devices", help="One process for each device, behind one address: cuda:0,cuda:1 or cpu:2.")
+@click.option("--ready-fd", type=click.IntRange(min=0), help="Descriptor to write one line of JSON to, once ready; for programs.")
 @click.option("--cuda-devices", help="GPU of a worker.", hidden=True)
 @click.option("--cache-bytes", type=int, help="Memory of a worker for volumes.", hidden=True)
 @click.option("--peers", help="Other workers, which clients are told of.", hidden=True)
@@ -63,6 +65,7 @@ def serve(
     metrics_port: int | None,
     log_format: str,
     devices: str | None,
+    ready_fd: int | None,
     cuda_devices: str | None,
     cache_bytes: int | None,
     peers: str | None,
@@ -103,12 +106,15 @@ def serve(
 
         check_page(config)
     set_up_logs(log_format)
+    from augserver.cli.processes.readiness import check_ready_fd
+
+    check_ready_fd(ready_fd)
     given: dict[str, Any] = {"--isa": isa, "--config": config_path, "--log-format": log_format}
     if devices is not None:
-        return _serve_devices(dataset, devices, backend, config, given)
+        return _serve_devices(dataset, devices, backend, config, given, ready_fd)
     if supervisor is None and _may_lose_its_device(config.kernel.backend):
         given |= {"--threads": threads, "--http": config.page.address or None, "--metrics-port": metrics_port}
-        return _supervise(_arguments(dataset, config, given), config)
+        return _supervise(_arguments(dataset, config, given), config, ready_fd)
     with ExitStack() as stack:
         if traced:
             from augserver.cli.processes.grpc_log import refusals_logged
@@ -120,7 +126,7 @@ def serve(
             from augserver.cli.processes.supervisor import end_with_supervisor
 
             end_with_supervisor(supervisor)
-        return _run(dataset, config, signals)
+        return _run(dataset, config, signals, ready_fd)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -142,14 +148,16 @@ def _arguments(dataset: Path, config: ServerConfig, options: Mapping[str, Any]) 
     return [str(dataset), *given, *(["--insecure"] if config.listen.insecure else [])]
 
 
-def _serve_devices(dataset: Path, devices: str, backend: str | None, config: ServerConfig, options: Mapping[str, Any]) -> int:
+def _serve_devices(
+    dataset: Path, devices: str, backend: str | None, config: ServerConfig, options: Mapping[str, Any], ready_fd: int | None
+) -> int:
     from augserver.cli.processes.device_workers import parse_devices, supervise_devices
     from augserver.errors import ConfigError
 
     workers = parse_devices(devices, threads=config.kernel.threads)
     if backend not in (None, "auto") and not all(worker.name.startswith(backend) for worker in workers):
         raise ConfigError(f"--devices {devices} says what computes, and --backend {backend} says otherwise; leave one of them out")
-    return supervise_devices(_arguments(dataset, config, options), workers, config)
+    return supervise_devices(_arguments(dataset, config, options), workers, config, ready_fd)
 
 
 def _may_lose_its_device(backend: str) -> bool:
@@ -157,8 +165,9 @@ def _may_lose_its_device(backend: str) -> bool:
     return any(entry.has_devices and backend in ("auto", entry.name) and entry.may_open() for entry in BACKENDS.values())
 
 
-def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
+def _supervise(arguments: Sequence[str], config: ServerConfig, ready_fd: int | None) -> int:
     """Run the server in a worker process, started again when it loses its GPU; a CPU is not lost, so that it needs none of this."""
+    from augserver.cli.processes.readiness import announce
     from augserver.cli.processes.stop_signals import StopSignals
     from augserver.cli.processes.supervisor import HeldPort, Supervisor, WorkerSpec
     from augserver.service.address import parse_address, require_closed
@@ -167,23 +176,23 @@ def _supervise(arguments: Sequence[str], config: ServerConfig) -> int:
     require_closed(address, config.security, insecure=config.listen.insecure)
     with HeldPort(address) as port, StopSignals() as signals:
 
-        def command(ready_line: str) -> list[str]:
+        def command(ready: Ready | None) -> list[str]:
             # What "auto" took once is insisted on: to come back on the CPU would be slow without a word.
-            taken = re.search(rf"\(({'|'.join(BACKENDS)}),", ready_line)
-            backend = taken[1] if taken else config.kernel.backend
+            backend = config.kernel.backend if ready is None else ready.backend
             fixed = ["--address", str(port.address), "--backend", backend, "--supervisor", str(os.getpid())]
             return [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "serve", *arguments, *fixed]
 
         supervisor = Supervisor(
             [WorkerSpec("server", command)],
-            on_ready=lambda _, line: click.echo(line),
+            on_ready=lambda _, ready: announce(ready, ready_fd),
             say=lambda line: say(f"augserver: {line}"),
             drain_s=config.listen.drain_s,
         )
         return supervisor.run(signals)
 
 
-def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
+def _run(path: Path, config: ServerConfig, signals: StopSignals, ready_fd: int | None) -> int:
+    from augserver.cli.processes.readiness import announce
     from augserver.kernel import open_backend
     from augserver.service.server import Server
     from augserver.store import Dataset
@@ -207,11 +216,9 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
         server.start()
         say(f"backend: {backend.description}")
         if server.metrics is not None:
-            say(f"metrics: http://{server.metrics.address}/metrics")
-        device = ", ".join(backend.description.split(", ")[:2])  # "cpu, 2 threads": without the instruction set
-        count = len(dataset.volumes)
-        with _open_page(server, dataset, backend, config):
-            click.echo(f"serving on {server.address} ({device}, {count} volume{'s' if count != 1 else ''})")
+            say(f"metrics: {server.metrics.url}")
+        with _open_page(server, dataset, backend, config) as page:
+            announce(dataclasses.replace(server.ready(), http=page), ready_fd)
             signals.wait()
             forced = _drain(server, config.listen.drain_s, signals)
     finally:
@@ -222,16 +229,16 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals) -> int:
 
 
 @contextmanager
-def _open_page(server: Server, dataset: Dataset, backend: Backend, config: ServerConfig) -> Iterator[None]:
-    """Serve the page, where one is asked for, while the block runs."""
+def _open_page(server: Server, dataset: Dataset, backend: Backend, config: ServerConfig) -> Iterator[str | None]:
+    """Serve the page, where one is asked for, while the block runs; its URL."""
     if not config.page.address:
-        yield
+        yield None
         return
     from augserver.web.page import Page
 
     with Page(server, dataset, backend, config) as page:
         say(f"page: {page.url}")
-        yield
+        yield page.url
 
 
 def _end_lost(error: UnavailableError, losses: list[int]) -> None:

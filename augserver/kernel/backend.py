@@ -37,6 +37,8 @@ class Backend(Protocol):
     Attributes:
         name: as in augserver.backends.
         description: for people, such as "cpu, 2 threads, x86-64-v4".
+        device: what computes, such as "0 NVIDIA H200"; "cpu" on the CPU.
+        threads: of the CPU that compute; 0 where a device does.
         samplers: that SampleParams.sampler may name.
         concurrency: calls of `augment` at once that keep the device busy; more of them gain nothing.
     """
@@ -46,6 +48,12 @@ class Backend(Protocol):
 
     @property
     def description(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def threads(self) -> int: ...
 
     @property
     def samplers(self) -> tuple[str, ...]: ...

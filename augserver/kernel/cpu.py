@@ -40,7 +40,7 @@ class CpuBackend:
     the instruction set and the batch they are in.
     """
 
-    name = "cpu"
+    name = device = "cpu"
     samplers = ("exact",)
     concurrency = 1  # the threads share each batch
 

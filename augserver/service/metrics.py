@@ -75,6 +75,7 @@ class MetricsEndpoint:
             raise StateError(f"cannot listen on {address} for metrics: {error.strerror}; pick another --metrics-port") from error
         self._http.set_app(make_wsgi_app(registry))
         self.address = Address(address.host, self._http.server_port)
+        self.url = f"http://{self.address}/metrics"
         self._thread = threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True)
         try:
             self._thread.start()

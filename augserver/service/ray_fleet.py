@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from augclient.serving_child import Ready, count_of
+
 from augserver.config import ServerConfig
 from augserver.errors import AugError, BackendError, BudgetError, ConfigError, UnavailableError
 from augserver.service.address import Address
@@ -99,12 +101,10 @@ class RayFleet:
 
     @property
     def ready_line(self) -> str:
-        """What a supervising process waits for: `serving on A,B,C (ray, 3 replicas, cpu, 1 thread, 5 volumes)`."""
-        first = self._replicas[0]
-        count, volumes = len(self._replicas), first.volumes
-        device = ", ".join(first.description.split(", ")[:2])
-        counted = f"{count} replica{'s' if count != 1 else ''}, {device}, {volumes} volume{'s' if volumes != 1 else ''}"
-        return f"serving on {','.join(self.addresses)} (ray, {counted})"
+        """For people: `serving on A,B,C (ray, 3 replicas, cpu, 1 thread, 5 volumes)`."""
+        first = self._replicas[0].ready
+        replicas, volumes = count_of(len(self._replicas), "replica"), count_of(first.volumes, "volume")
+        return f"serving on {','.join(self.addresses)} (ray, {replicas}, {first.computes_on}, {volumes})"
 
     def watch(self, say: Callable[[str], None]) -> bool:
         """Look after the replicas once, without waiting; call it a few times per second.
@@ -207,12 +207,23 @@ class _Member:
 
     def __init__(self, ray: Any, number: int, actor: Any) -> None:
         self.actor = actor
-        self.address = self.description = ""
-        self.volumes = 0
+        self._told: Ready | None = None
         self._ray = ray
         self._number = number
         self._watch: Any = None
         self._asked = actor.describe.remote()
+
+    @property
+    def ready(self) -> Ready:
+        """Where and how it serves, or served before it died; known once `wait_until_ready` has returned."""
+        if self._told is None:
+            raise UnavailableError(f"replica {self._number} has not started yet")
+        return self._told
+
+    @property
+    def address(self) -> str:
+        """Of `ready`."""
+        return self.ready.address
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Wait for the first start."""
@@ -240,7 +251,7 @@ class _Member:
         if not self._ray.wait([self._asked], timeout=timeout_s)[0]:
             return False
         try:
-            self.address, self.description, self.volumes = self._ray.get(self._asked)
+            self._told = self._ray.get(self._asked)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, AugError):
                 raise type(error.cause)(f"replica {self._number}: {error.cause}") from error

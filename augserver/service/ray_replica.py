@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+from augclient.serving_child import Ready
+
 from augserver.backends import EXIT_DEVICE_LOST
 from augserver.config import ServerConfig
 from augserver.errors import AugError, UnavailableError
@@ -35,17 +37,16 @@ class Replica:
         self._stopped = threading.Event()
         self._server: Server | None = None
         self._error: AugError | None = None
-        self._volumes = 0
         try:
             self._server = self._start(Path(dataset), config, address)
         except AugError as error:
             self._error = error
 
-    def describe(self) -> tuple[str, str, int]:
-        """("10.0.0.7:50051", "cpu, 2 threads, x86-64-v4", volumes). Raises what kept the server from starting."""
+    def describe(self) -> Ready:
+        """Where and how it serves. Raises what kept the server from starting."""
         if self._server is None:
             raise self._error or UnavailableError("the replica has stopped")
-        return str(self._server.address), self._description, self._volumes
+        return self._server.ready()
 
     def watch(self) -> None:
         """Return when the replica was stopped; a call that fails instead tells its caller that the process died."""
@@ -62,12 +63,10 @@ class Replica:
 
     def _start(self, path: Path, config: ServerConfig, address: str) -> Server:
         dataset = Dataset.open(path)
-        self._volumes = len(dataset.volumes)
         kernel = config.kernel
         backend = open_backend(
             kernel.backend, threads=kernel.threads or None, isa=kernel.isa or None, cuda=config.cuda, on_lost=lambda _: _end_lost()
         )
-        self._description = backend.description
         try:
             server = Server(dataset, backend, dataclasses.replace(config, listen=dataclasses.replace(config.listen, address=address)))
         except BaseException:

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from augclient.serving_child import Ready
 from augclient.wire.methods import SERVICE, server_options, service_handler
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -75,6 +76,7 @@ class Server:
             raise StateError(f"dataset {dataset.path} holds no volumes; add some with `augserver ingest SRC --out {dataset.path.name}`")
         self._backend = backend
         self.backend_description = backend.description
+        self._volumes = len(dataset.volumes)
         self.clock = StageClock()
         with ExitStack() as undo:
             self._build_pipeline(dataset, config, undo)
@@ -128,6 +130,17 @@ class Server:
         self._grpc.stop(grace=None).wait()
         self._closing.close()
         self._backend.close()
+
+    def ready(self) -> Ready:
+        """What a process that started this one is told."""
+        return Ready(
+            address=str(self.address),
+            backend=self._backend.name,
+            device=self._backend.device,
+            threads=self._backend.threads,
+            volumes=self._volumes,
+            metrics=None if self.metrics is None else self.metrics.url,
+        )
 
     def verdict(self) -> Verdict:
         """What limited the streams since the last line of the log that said so."""

@@ -54,10 +54,10 @@ def test_a_run_leaves_a_dataset_and_a_picture_and_prints_the_figures(finished: t
 @pytest.mark.slow
 def test_a_server_serves_while_the_block_runs_and_is_gone_after(finished: tuple[Path, str], tmp_path: Path) -> None:
     before = set(psutil.Process().children())
-    with child_server(finished[0] / "torsos.zarr", tmp_path / "log") as (address, description):
+    with child_server(finished[0] / "torsos.zarr", tmp_path / "log") as ready:
         [process] = set(psutil.Process().children()) - before
-        assert "6 volumes" in description
-        with connect(address) as server:
+        assert ready.volumes == 6
+        with connect(ready.address) as server:
             assert len(server.dataset().volumes) == 6
     assert not process.is_running()
 

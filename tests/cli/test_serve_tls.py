@@ -14,8 +14,8 @@ import augclient
 import numpy as np
 import pytest
 import trustme
-from augclient.tls_files import TlsConfig
 from augclient.errors import AuthError, UnavailableError
+from augclient.tls_files import TlsConfig
 
 from augserver.store import DatasetWriter
 

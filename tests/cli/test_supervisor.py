@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+from augclient.serving_child import Ready
 
 from augserver.cli.processes.stop_signals import StopSignals
 from augserver.cli.processes.supervisor import EXIT_DEVICE_LOST, HeldPort, RestartPolicy, Supervisor, WorkerSpec
@@ -27,14 +28,18 @@ FAST = RestartPolicy(first_delay_s=0.01, max_delay_s=0.04, steady_s=60.0, max_fa
 # argv: file that counts the starts, then one exit code (or signal, negative) per start; after the last it serves until SIGTERM.
 WORKER = """
 import os, signal, sys
+from augclient.serving_child import Ready
+*_, option, descriptor = sys.argv
+assert option == "--ready-fd"
 with open(sys.argv[1], "a+") as starts:
     starts.seek(0)
     count = len(starts.read())
     starts.write("x")
-codes = [int(code) for code in sys.argv[2:]]
+codes = [int(code) for code in sys.argv[2:-2]]
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 if codes[count:count + 1] != [7]:
-    print(f"serving {count}", flush=True)
+    ready = Ready(address=f"here:{count}", backend="cpu", device="cpu", threads=1, volumes=2)
+    os.write(int(descriptor), ready.to_line().encode())
 if count < len(codes):
     if codes[count] < 0:
         os.kill(os.getpid(), -codes[count])
@@ -52,7 +57,7 @@ class Stage:
         self._stop_at = stop_at
         self._folder = folder
         self._specs = [WorkerSpec(f"w{k}", self._command(k, each)) for k, each in enumerate(codes)]
-        self.ready_lines: list[str] = []
+        self.known: list[str | None] = []
 
     def run(self) -> int:
         with StopSignals() as signals:
@@ -63,14 +68,14 @@ class Stage:
         return len((self._folder / str(worker)).read_text())
 
     def _command(self, worker: int, codes: tuple[int, ...]) -> Callable[[str], list[str]]:
-        def command(ready_line: str) -> list[str]:
-            self.ready_lines.append(ready_line)
+        def command(ready: Ready | None) -> list[str]:
+            self.known.append(ready and ready.address)
             return [sys.executable, "-P", "-c", WORKER, str(self._folder / str(worker)), *map(str, codes)]
 
         return command
 
-    def _ready(self, name: str, line: str) -> None:
-        self._event(f"{name} ready: {line}")
+    def _ready(self, name: str, ready: Ready) -> None:
+        self._event(f"{name} ready: {ready}")
 
     def _event(self, text: str) -> None:
         self.events.append(text)
@@ -86,15 +91,16 @@ def no_child_is_left() -> Iterator[None]:
 
 
 def test_a_worker_that_loses_its_device_is_started_again_and_says_why_and_how_often(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, (EXIT_DEVICE_LOST, EXIT_DEVICE_LOST), stop_at="is back: serving 2")
+    stage = Stage(tmp_path, (EXIT_DEVICE_LOST, EXIT_DEVICE_LOST), stop_at="is back: serving on here:2")
     assert stage.run() == 0
-    assert stage.events[0] == "w0 ready: serving 0"
+    assert stage.events[0] == "w0 ready: serving on here:0 (cpu, 1 thread, 2 volumes)"
     first, back, second, again = stage.events[1:]
     assert "w0 lost its device (exit code 75)" in first
     assert "failure 1 of 3 in a row); starting it again in 0.01 s" in first
-    assert (back, again) == ("worker w0 is back: serving 1", "worker w0 is back: serving 2")
+    assert back == "worker w0 is back: serving on here:1 (cpu, 1 thread, 2 volumes)"
+    assert again == "worker w0 is back: serving on here:2 (cpu, 1 thread, 2 volumes)"
     assert "failure 2 of 3 in a row); starting it again in 0.02 s" in second
-    assert stage.ready_lines == ["", "serving 0", "serving 0"]  # a restart knows how the first start came out
+    assert stage.known == [None, "here:0", "here:0"]  # a restart knows how the first start came out
     assert stage.starts(0) == 3
 
 
@@ -126,7 +132,11 @@ def test_the_other_workers_go_on_while_one_is_restarted(tmp_path: Path) -> None:
 
 def test_a_worker_that_heeds_no_sigterm_is_killed_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("augserver.cli.processes.supervisor._KILL_AFTER_S", 0.0)
-    script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('serving', flush=True); signal.pause(); signal.pause()"
+    line = Ready(address="here", backend="cpu", device="cpu", threads=1, volumes=1).to_line().encode()
+    script = (
+        "import os, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"os.write(int(sys.argv[-1]), {line!r}); signal.pause(); signal.pause()"
+    )
     said: list[str] = []
     with StopSignals() as signals:
         supervisor = Supervisor(

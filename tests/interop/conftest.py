@@ -59,8 +59,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def open_address(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server on loopback that asks for nothing."""
-    with child_server(dataset, tmp_path_factory.mktemp("open") / "log", options=("--backend", "cpu")) as (address, _):
-        yield address
+    with child_server(dataset, tmp_path_factory.mktemp("open") / "log", options=("--backend", "cpu")) as ready:
+        yield ready.address
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +74,8 @@ def guarded(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             file.write(made.stdout)
             secrets.append(made.stderr.split()[-1])
     options = ("--backend", "cpu", "--token-file", str(folder / "tokens.toml"))
-    with child_server(dataset, folder / "log", options=options) as (address, _):
-        yield Guarded(address, *secrets)
+    with child_server(dataset, folder / "log", options=options) as ready:
+        yield Guarded(ready.address, *secrets)
 
 
 def told(batch: Any) -> dict[str, Any]:

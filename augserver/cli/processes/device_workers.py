@@ -11,6 +11,7 @@ connects to PORT streams from all, and each holds only the volumes that fall to 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import sys
@@ -18,10 +19,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import click
+from augclient.serving_child import Ready, count_of
 
 from augserver.backends import BACKENDS
 from augserver.cli.notices import say
+from augserver.cli.processes.readiness import announce
 from augserver.cli.processes.stop_signals import StopSignals
 from augserver.cli.processes.supervisor import HeldPort, Supervisor, WorkerSpec
 from augserver.config import ServerConfig
@@ -75,12 +77,13 @@ def parse_devices(text: str, *, threads: int) -> list[Device]:
     return devices + [Device(f"cpu {k + 1}" if cpus > 1 else "cpu", ("--backend", "cpu", "--threads", str(each))) for k in range(cpus)]
 
 
-def supervise_devices(arguments: Sequence[str], devices: Sequence[Device], config: ServerConfig) -> int:
+def supervise_devices(arguments: Sequence[str], devices: Sequence[Device], config: ServerConfig, ready_fd: int | None) -> int:
     """Serve on all devices until a stop signal; one ready line on stdout once all are up. Returns the exit code.
 
     Args:
         arguments: of `augserver serve` that are the same for all workers: the dataset and options.
         config: where to listen; the host's memory for volumes is shared out equally.
+        ready_fd: of --ready-fd.
     Raises:
         ConfigError, StateError: an address that is not allowed or taken. UnavailableError: a worker cannot be kept alive.
     """
@@ -90,13 +93,20 @@ def supervise_devices(arguments: Sequence[str], devices: Sequence[Device], confi
     with ExitStack() as stack:
         ports = [stack.enter_context(HeldPort(_nth(address, k))) for k in range(len(devices))]
         signals = stack.enter_context(StopSignals())
-        ready: dict[str, str] = {}
+        ready: dict[str, Ready] = {}
 
-        def on_ready(name: str, line: str) -> None:
-            ready[name] = line
+        def on_ready(name: str, told: Ready) -> None:
+            ready[name] = told
             if len(ready) == len(devices):
-                volumes = line.removesuffix(")").rpartition(", ")[2]
-                click.echo(f"serving on {ports[0].address} ({', '.join(device.name for device in devices)}, {volumes})")
+                each = [ready[device.name] for device in devices]
+                names = ", ".join(device.name for device in devices)
+                whole = dataclasses.replace(
+                    each[0],
+                    backend=",".join(dict.fromkeys(one.backend for one in each)),
+                    device=", ".join(one.device for one in each),
+                    threads=sum(one.threads for one in each),
+                )
+                announce(whole, ready_fd, f"serving on {whole.address} ({names}, {count_of(whole.volumes, 'volume')})")
 
         def spec(k: int) -> WorkerSpec:
             peers = ",".join(f":{port.address.port}" for port in ports if port is not ports[k])

@@ -2,7 +2,7 @@
 
     supervisor (one thread, no server, no GPU)          worker "cuda:0"  `augserver serve ... --address HOST:PORT --supervisor PID`
       holds PORT, bound but not listening       <---->    listens on PORT
-      reads the worker's stdout                 <----     prints one ready line
+      reads a pipe of its own                   <----     writes one line when it is ready (--ready-fd), closes it by ending
       stop signal                               ---->     SIGTERM: drains; a second one: stops at once
       start again, after a wait that doubles    <----     ends with EXIT_DEVICE_LOST, or crashes
       dies, even by kill -9                     ---->     SIGTERM from the system (`end_with_supervisor`)
@@ -12,9 +12,9 @@ How to use it, for one worker or many:
     port = HeldPort(address)                    # port 0 picks one here, once; it stays the same through all restarts
     spec = WorkerSpec("cuda:0", lambda ready: [sys.executable, ..., "--address", str(port.address), "--supervisor", str(os.getpid())])
     with StopSignals() as signals:
-        code = Supervisor([spec], on_ready=lambda name, line: click.echo(line), say=..., drain_s=...).run(signals)
+        code = Supervisor([spec], on_ready=lambda name, ready: click.echo(ready), say=..., drain_s=...).run(signals)
 
-`on_ready` gets each worker's ready line once, at its first start; whoever runs several may wait for all of them before saying so.
+`on_ready` gets each worker's Ready once, at its first start; whoever runs several may wait for all of them before saying so.
 A worker is restarted if it was ready once, or if it lost its device or was killed before; one that refuses its settings ends the whole
 at once, with its own exit code, as every start would end alike.
 
@@ -34,6 +34,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+
+from augclient.serving_child import Ready
 
 from augserver.backends import EXIT_DEVICE_LOST
 from augserver.cli.processes.stop_signals import StopSignals
@@ -70,12 +72,12 @@ class WorkerSpec:
 
     Attributes:
         name: for messages, such as "cuda:0".
-        command: argv of its process, given the ready line of its first start, or "" before: a restart can so insist on the backend
-            that the first start took.
+        command: argv of its process without --ready-fd, given what its first start said when it was ready, or None before: a restart
+            can so insist on the backend that the first start took.
     """
 
     name: str
-    command: Callable[[str], Sequence[str]]
+    command: Callable[[Ready | None], Sequence[str]]
 
 
 class HeldPort:
@@ -114,7 +116,7 @@ class Supervisor:
 
     Args:
         specs: the workers; names differ.
-        on_ready: called with (name, ready line without its newline) when a worker is ready for the first time.
+        on_ready: called with (name, what it said) when a worker is ready for the first time.
         say: takes one line for the operator: which worker ended, why, how often, what follows.
         drain_s: how long workers may take to end after a stop signal, beside a few seconds; then they are killed.
         policy: of restarts.
@@ -124,7 +126,7 @@ class Supervisor:
         self,
         specs: Sequence[WorkerSpec],
         *,
-        on_ready: Callable[[str, str], None],
+        on_ready: Callable[[str, Ready], None],
         say: Callable[[str], None],
         drain_s: float,
         policy: RestartPolicy | None = None,
@@ -172,17 +174,17 @@ class Supervisor:
     def _heed(self, worker: _Worker, selector: selectors.BaseSelector, signals: StopSignals) -> int | None:
         """Read what a worker says; its exit code if it ended and must not be started again."""
         for line in worker.read_lines():
-            if not worker.ready_line:
-                worker.ready_line = line
-                self._on_ready(worker.spec.name, line)
-            elif not worker.is_ready:
-                self._say(f"worker {worker.spec.name} is back: {line}")
-            worker.is_ready = True
+            ready = Ready.from_line(line)
+            if worker.ready is None:
+                worker.ready = ready
+                self._on_ready(worker.spec.name, ready)
+            else:
+                self._say(f"worker {worker.spec.name} is back: {ready}")
         if not worker.ended:
             return None
         lived_s = time.monotonic() - worker.started_at
         code = worker.reap(selector)
-        if not worker.ready_line and code > 0 and code != EXIT_DEVICE_LOST:
+        if worker.ready is None and code > 0 and code != EXIT_DEVICE_LOST:
             return code  # it has said why on stderr
         worker.failures = 1 if lived_s >= self._policy.steady_s else worker.failures + 1
         reason = f"worker {worker.spec.name} {_describe(code)} after {lived_s:.1f} s"
@@ -221,11 +223,11 @@ class _Worker:
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
         self.process: subprocess.Popen[bytes] | None = None
-        self.ready_line = ""
-        self.is_ready = False
+        self.ready: Ready | None = None
         self.failures = 0
         self.started_at = self.start_at = 0.0
         self.ended = False
+        self._pipe = -1
         self._text = b""
 
     @property
@@ -234,26 +236,37 @@ class _Worker:
 
     def start(self, selector: selectors.BaseSelector) -> None:
         # A session of its own: Ctrl-C in a terminal goes to the supervisor alone, which hands it on once.
-        self.process = subprocess.Popen(
-            list(self.spec.command(self.ready_line)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
-        )
-        self.started_at, self.ended, self.is_ready, self._text = time.monotonic(), False, False, b""
-        selector.register(self._stdout(), selectors.EVENT_READ, self)
+        self._pipe, writing = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [*self.spec.command(self.ready), "--ready-fd", str(writing)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # its sentence for people; the supervisor says its own
+                pass_fds=(writing,),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(writing)
+        self.started_at, self.ended, self._text = time.monotonic(), False, b""
+        selector.register(self._pipe, selectors.EVENT_READ, self)
 
     def read_lines(self) -> list[str]:
-        """Whole lines that have come; sets `ended` at the end of its stdout, which is the end of the process."""
-        some = os.read(self._stdout(), 4096)
+        """Whole lines that have come; sets `ended` at the end of its pipe, which is the end of the process."""
+        some = os.read(self._pipe, 4096)
         self.ended = not some
         *lines, self._text = (self._text + some).split(b"\n")
         return [line.decode(errors="replace") for line in lines]
 
     def reap(self, selector: selectors.BaseSelector) -> int:
         """Wait for a process that has ended; its exit code, or minus the signal that killed it."""
-        selector.unregister(self._stdout())
         process, self.process = self.process, None
-        if process is None or process.stdout is None:
+        if process is None:
             raise StateError(f"worker {self.spec.name} does not run")
-        process.stdout.close()
+        selector.unregister(self._pipe)
+        os.close(self._pipe)
         return process.wait()
 
     def send(self, number: signal.Signals) -> None:
@@ -265,13 +278,8 @@ class _Worker:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            if self.process.stdout is not None:
-                self.process.stdout.close()
-
-    def _stdout(self) -> int:
-        if self.process is None or self.process.stdout is None:
-            raise StateError(f"worker {self.spec.name} does not run")
-        return self.process.stdout.fileno()
+            self.process = None
+            os.close(self._pipe)
 
 
 def end_with_supervisor(pid: int) -> None:

@@ -58,6 +58,7 @@ class CudaBackend:
 
     name = "cuda"
     samplers = SAMPLERS
+    threads = 0
 
     def __init__(self, config: CudaConfig | None = None, *, on_lost: Callable[[UnavailableError], None] | None = None) -> None:
         self._config = config or CudaConfig()
@@ -73,7 +74,8 @@ class CudaBackend:
         try:
             cuda.init()
             ordinals = _chosen_devices(self._config.devices, cuda.Device.count())
-            self.description = f"cuda, {', '.join(f'{k} {cuda.Device(k).name()}' for k in ordinals)}"
+            self.device = ", ".join(f"{k} {cuda.Device(k).name()}" for k in ordinals)
+            self.description = f"{self.name}, {self.device}"
         except cuda.Error as error:
             raise BackendError(f"backend 'cuda': the driver does not start ({error}); `nvidia-smi` shows whether it works") from error
         try:

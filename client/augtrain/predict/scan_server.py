@@ -12,14 +12,11 @@ import hashlib
 import importlib.util
 import json
 import os
-import re
 import secrets
-import select
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from augclient.contract import EXIT_NOTHING_USABLE, EXIT_SOME_REFUSED
-from augclient.errors import AugError, BackendError, NotFoundError, UnavailableError
+from augclient.errors import AugError, BackendError, NotFoundError
+from augclient.serving_child import ending, serving_child
 
 _READY_S = 180.0  # importing takes a busy machine a minute
-_STOP_S = 15.0
-_READY = re.compile(r"serving on (\S+) ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +103,8 @@ def serve_dataset(dataset: Path, log: Path, *options: str) -> Iterator[str]:
         BackendError: augserver is not installed here. UnavailableError: the server did not start.
     """
     serve = ["serve", str(dataset), "--address", "127.0.0.1:0", *options, "--supervisor", str(os.getpid())]
-    with run_child([*augserver_command(), *serve], log=log) as process:
-        yield _wait_until_ready(process, log)
+    with serving_child([*augserver_command(), *serve], log, timeout_s=_READY_S) as ready:
+        yield ready.address
 
 
 def augserver_command() -> list[str]:
@@ -151,33 +147,5 @@ def run_child(command: Sequence[str], *, log: Path | None) -> Iterator[subproces
     with contextlib.ExitStack() as stack:
         errors = None if log is None else stack.enter_context(log.open("wb"))
         process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors))
-        try:
+        with ending(process):
             yield process
-        finally:
-            process.terminate()  # no-op where it has ended
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
-    """The address that the server prints once it serves."""
-    if process.stdout is None:
-        raise UnavailableError("the server has no stdout")
-    line, deadline = b"", time.monotonic() + _READY_S
-    while not line.endswith(b"\n"):
-        if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise UnavailableError(f"the server was not ready after {_READY_S:g} s: {_last_words(log)}")
-        some = os.read(process.stdout.fileno(), 4096)
-        if not some:
-            raise UnavailableError(f"the server ended before it was ready: {_last_words(log)}")
-        line += some
-    ready = _READY.match(line.decode(errors="replace"))
-    if ready is None:
-        raise UnavailableError(f"the server said {line!r} where its address was due; augserver is of another version")
-    return ready[1]
-
-
-def _last_words(log: Path) -> str:
-    return " ".join(log.read_text(errors="replace").strip().splitlines()[-3:]) or "it said nothing"
