@@ -51,7 +51,8 @@ def mask_of(voxels: NDArray[Any], *, name: str) -> tuple[NDArray[np.bool_], tupl
     found = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
     if wrong.size or not (set(found.tolist()) <= {0, 1} or set(found.tolist()) <= {0, 255}):
         shown = shown_values(wrong if wrong.size else found)
-        way_out = _FRACTIONS if not is_almost_whole(wrong).all() else "write one mask per class, or one label file for all of them"
+        way_out = "write 0 outside and 1 inside" if wrong.size else "write one mask per class, or one label file for all of them"
+        way_out = way_out if is_almost_whole(wrong).all() else _FRACTIONS
         raise VolumeError(f"{name}: has values that are no mask: {shown}; allowed: 0 and 1, or 0 and 255; {way_out}")
     if found[-1] == 255:
         notes += ("255 marks the inside",)
