@@ -93,7 +93,7 @@ def dataset_notices(found: Arrangement, sources: Sequence[Path], *, hide: bool) 
     for unread in found.unread:
         name = "" if hide else f" {_shown(unread.path, roots)}"
         notices.append(f"{unread.kind}{name}: {unread.reason}; what may be in it is not in the dataset")
-    return notices
+    return [*notices, *found.notices]
 
 
 def _turned(outcomes: Sequence[Outcome]) -> dict[str, int]:

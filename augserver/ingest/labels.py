@@ -10,6 +10,7 @@ from pathlib import Path
 
 from augserver.errors import ConfigError, VolumeError
 from augserver.ingest.label_source import LABEL_SUFFIXES
+from augserver.ingest.readers.dicom_series import label_hint
 from augserver.ingest.readers.formats import READERS, split_suffix
 from augserver.ingest.sources import Source
 
@@ -58,9 +59,10 @@ class LabelRule:
                 return cls(folder=folder)
         if split_suffix(Path(text))[1] and not Path(text).is_absolute() and ".." not in Path(text).parts:
             return cls(pattern=text)
+        hint = label_hint(Path(text))
         raise ConfigError(
             f"--labels {text!r} is neither a folder nor a pattern with {{id}}, such as '{{id}}_seg.nii.gz', nor the name of a file in the "
-            "folder of each case, such as 'segmentation.nii.gz'"
+            f"folder of each case, such as 'segmentation.nii.gz'{hint}"
         )
 
     def is_label(self, source: Source) -> bool:
@@ -98,4 +100,7 @@ class LabelRule:
                 raise VolumeError(f"{source.stem}: has several labels, {present[0].name} and {present[1].name}; leave one")
             if present:
                 return present[0]
-        raise VolumeError(f"{source.stem}: no label found; looked for {looked}; add it, or take the scan out, or ingest without --labels")
+        hint = "" if self.folder is None else label_hint(self.folder)
+        raise VolumeError(
+            f"{source.stem}: no label found; looked for {looked}; add it, or take the scan out, or ingest without --labels{hint}"
+        )

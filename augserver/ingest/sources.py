@@ -6,8 +6,8 @@ import contextlib
 import functools
 import hashlib
 import operator
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,8 @@ from augserver.ingest.label_source import LabelSource
 from augserver.ingest.listing import UNREADABLE_FILE, Listing, Unread, list_files
 from augserver.ingest.patient_names import Identifiers
 from augserver.ingest.readers.dicom import read_series
-from augserver.ingest.readers.dicom_header import DicomSlice, is_dicom, sort_series
+from augserver.ingest.readers.dicom_header import DicomSlice, is_dicom
+from augserver.ingest.readers.dicom_series import sort_series
 from augserver.ingest.readers.formats import files_of, read_file, split_suffix
 from augserver.ingest.scan import Scan
 from augserver.ingest.segments import segments_of
@@ -57,6 +58,7 @@ class Source:
         says: its modality, where the dataset or a name says it.
         names_patient: its name contains an identifier of the patient, by the DICOM headers.
         problem: why it cannot be read, known before trying; else empty.
+        notes: on how its files were chosen, for the report.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class Source:
     says: Said | None = None
     names_patient: bool = False
     problem: str = ""
+    notes: tuple[str, ...] = ()
 
     def paths(self) -> tuple[Path, ...]:
         """The files that it names, and the folder of a series; the disk is not asked."""
@@ -81,12 +84,12 @@ class Source:
             VolumeError: the second file of a pair is missing.
         """
         if self.slices:
-            return [one.file for one in self.slices]
+            return list(dict.fromkeys(one.file for one in self.slices))  # a file may have several frames
         return [file for path in (self.path, *self.channels) for file in files_of(path)]
 
     def size_bytes(self) -> int:
         """Size of its files on disk, for the progress bar; what cannot be seen counts 0."""
-        files = [one.file for one in self.slices] or [self.path, *self.channels]
+        files = {one.file for one in self.slices} or {self.path, *self.channels}
         total = 0
         for file in files:
             with contextlib.suppress(OSError):
@@ -100,7 +103,7 @@ class Source:
             VolumeError: as the readers; or channels on different grids, or a segmentation in place of a scan.
         """
         if self.slices:
-            return read_series(self.slices, name=self.stem, modality=modality)
+            return read_series(self.slices, name=self.stem, modality=modality, notes=self.notes)
         segments = segments_of(self.path)
         if segments is not None:
             names = ", ".join(one.name for one in segments) or "no segments"
@@ -124,6 +127,7 @@ class Found:
         files: that were looked at.
         voxel_files: header -> files that hold its voxels.
         spoilt: how many files cannot be read and may belong to a source, which has a `problem` therefore.
+        notices: on what was skipped, for the report.
     """
 
     sources: tuple[Source, ...]
@@ -133,6 +137,15 @@ class Found:
     files: frozenset[Path] = frozenset()
     voxel_files: Mapping[Path, list[Path]] = field(default_factory=dict)
     spoilt: int = 0
+    notices: tuple[str, ...] = ()
+
+
+class SeriesFound(NamedTuple):
+    """What DICOM files turned out to be: each is of a source, or counted as skipped or spoilt; see Found."""
+
+    sources: list[Source]
+    spoilt: int
+    notices: tuple[str, ...]
 
 
 def find_sources(paths: Iterable[Path]) -> Found:
@@ -146,7 +159,8 @@ def find_sources(paths: Iterable[Path]) -> Found:
     unread: list[Unread] = []
     seen: set[Path] = set()
     owned: dict[Path, list[Path]] = {}
-    hidden = spoilt = 0
+    dicom: dict[Path, Path] = {}  # file -> root
+    hidden = 0
     for path in paths:
         listing = list_path(path)
         for kind, number in listing.skipped.items():
@@ -155,32 +169,28 @@ def find_sources(paths: Iterable[Path]) -> Found:
         hidden += listing.hidden
         files = [file for file in listing.files if file not in seen]
         seen.update(files)
-        folders: dict[Path, list[Path]] = defaultdict(list)
         others: list[Path] = []
         for file in files:
             if split_suffix(file)[1]:
                 sources[file] = [file_source(file, listing.root)]
                 continue
             try:
-                (folders[file.parent] if is_dicom(file) else others).append(file)
+                if is_dicom(file):
+                    dicom[file] = listing.root
+                else:
+                    others.append(file)
             except OSError as error:
                 if file.suffix.lower() in _MAY_BE_DICOM or file.suffix[1:].isdecimal():
-                    folders[file.parent].append(file)  # perhaps a slice: its series is refused
+                    dicom[file] = listing.root  # perhaps a slice: its series is refused
                     continue
                 unread.append(Unread(path=file, kind=UNREADABLE_FILE, reason=error.strerror or type(error).__name__))
                 skipped[UNREADABLE_FILE] += 1
         owned |= voxel_files(sources, others)
         for file in set(others).difference(*owned.values()):
             skipped[kind_of(file)] += 1
-        for folder, slices in folders.items():
-            told = sum(skipped.values())
-            found = series_sources(folder, slices, listing.root, skipped)
-            sources.setdefault(folder, []).extend(found)
-            rest = len(slices) - len({one.file for source in found for one in source.slices}) - (sum(skipped.values()) - told)
-            if any(source.problem for source in found):
-                spoilt += rest
-            elif rest > 0:
-                skipped["DICOM file that no volume uses"] += rest
+    series = series_sources(dicom, skipped)
+    for source in series.sources:
+        sources.setdefault(source.path, []).append(source)
     ordered = [source for key in sorted(sources) for source in sources[key]]
     return Found(
         sources=tuple(mark_patients(ordered)),
@@ -189,7 +199,8 @@ def find_sources(paths: Iterable[Path]) -> Found:
         hidden=hidden,
         files=frozenset(seen),
         voxel_files=owned,
-        spoilt=spoilt,
+        spoilt=series.spoilt,
+        notices=series.notices,
     )
 
 
@@ -248,25 +259,57 @@ def file_source(file: Path, root: Path) -> Source:
     return Source(path=file, root=root, stem=stem, name=(root.name, *file.relative_to(root).parts[:-1], stem))
 
 
-def series_sources(folder: Path, files: Sequence[Path], root: Path, skipped: dict[str, int]) -> list[Source]:
-    """A source per series of one folder; a broken slice may belong to any of them, so it spoils them all."""
-    found = sort_series(files)
-    if found.other:
-        skipped["DICOM without image"] += found.other
-    problem = ""
-    if found.broken:
-        problem = (
-            f"{folder.name}: {len(found.broken)} of {len(files)} DICOM files of this folder cannot be read, number "
-            f"{found.broken[0]} by name first: truncated or corrupt, and perhaps slices of this volume; copy them again, or take them out"
-        )
-    parts = (root.name, *folder.relative_to(root).parts)
+def series_sources(roots: Mapping[Path, Path], skipped: dict[str, int]) -> SeriesFound:
+    """A source per volume in DICOM files; a broken slice may belong to any series of its folder, so it spoils them all.
+
+    Args:
+        roots: the folder under which each file was found.
+        skipped: counts by kind, which are added to.
+    """
+    found = sort_series(roots)
+    for kind, count in found.skipped.items():
+        skipped[kind] += count
+    root_of = {file.parent: root for file, root in roots.items()}
+    problems = {folder: _broken_text(folder, places, roots) for folder, places in found.broken.items()}
+    places = [min(series.folders) if len({root_of[folder] for folder in series.folders}) > 1 else series.folder for series in found.series]
     sources = []
-    for number, slices in enumerate(found.series, 1):
-        stem = folder.name if len(found.series) == 1 else f"{folder.name}_{number}"
-        names = (*parts[:-1], stem)
-        patient = functools.reduce(operator.or_, {one.identifiers for one in slices})
-        private = any(map(patient.are_in, names))
-        sources.append(Source(path=folder, root=root, stem=stem, name=names, slices=slices, names_patient=private, problem=problem))
-    if problem and not sources:
-        sources.append(Source(path=folder, root=root, stem=folder.name, name=parts, problem=problem))
-    return sources
+    for series, folder, number in zip(found.series, places, _numbers(places), strict=True):
+        root = root_of[min(series.folders)]
+        stem = f"{folder.name}_{number}" if number else folder.name
+        names = (*(root.name, *folder.relative_to(root).parts)[:-1], stem)
+        patient = functools.reduce(operator.or_, {one.identifiers for one in series.slices})
+        broken = [problems[each] for each in sorted(series.folders) if each in problems]
+        sources.append(
+            Source(
+                path=folder,
+                root=root,
+                stem=stem,
+                name=names,
+                slices=series.slices,
+                names_patient=any(map(patient.are_in, names)),
+                problem="".join(broken[:1]),
+                notes=series.notes,
+            )
+        )
+    spoiled = {folder for series in found.series for folder in series.folders}
+    for folder in sorted(problems.keys() - spoiled):
+        root = root_of[folder]
+        name = (root.name, *folder.relative_to(root).parts)
+        sources.append(Source(path=folder, root=root, stem=folder.name, name=name, problem=problems[folder]))
+    return SeriesFound(sources, sum(map(len, found.broken.values())), found.notices)
+
+
+def _numbers(places: Sequence[Path]) -> Iterator[int]:
+    """Of series in the same folder, from 1; 0 for one that is alone there."""
+    total, so_far = Counter(places), Counter[Path]()
+    for place in places:
+        so_far[place] += 1
+        yield so_far[place] if total[place] > 1 else 0
+
+
+def _broken_text(folder: Path, places: Sequence[int], files: Iterable[Path]) -> str:
+    count = sum(file.parent == folder for file in files)
+    return (
+        f"{folder.name}: {len(places)} of {count} DICOM files of this folder cannot be read, number {places[0]} by name first: "
+        "truncated or corrupt, and perhaps slices of this volume; copy them again, or take them out"
+    )

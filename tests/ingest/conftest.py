@@ -62,6 +62,15 @@ def ingest_all(tmp_path: Path) -> Callable[..., tuple[list[Outcome], Dataset | N
 
 
 @pytest.fixture
+def shared_cases(shared_data: Path) -> Path:
+    """The folder of cases of ingest, each with a README that states the right value."""
+    folder = shared_data.parent / "cases/ingest"
+    if not folder.is_dir():
+        pytest.skip("the real scans of shared/data are not here")
+    return folder
+
+
+@pytest.fixture
 def unzip(shared_data: Path, tmp_path: Path) -> Callable[[str], Path]:
     """unzip("folder/file.zip"): a fresh folder with the contents of that archive of the shared data."""
 
@@ -91,6 +100,7 @@ def write_series() -> Callable[..., list[Path]]:
         series: str = "1.2.3.4",
         patient: dict[str, str] | None = None,
         name: str = "slice",
+        edit: Callable[[DicomDataset, int], None] = lambda data, index: None,
     ) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         files = []
@@ -113,6 +123,7 @@ def write_series() -> Callable[..., list[Path]]:
             data.RescaleSlope = slopes[index] if slopes else 1
             data.RescaleIntercept = intercepts[index] if intercepts else 0
             data.PixelData = plane.tobytes()
+            edit(data, index)
             if syntax != ExplicitVRLittleEndian:
                 data.compress(syntax, generate_instance_uid=False)
             files.append(folder / f"{name}{index:03}.dcm")

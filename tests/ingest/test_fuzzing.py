@@ -26,7 +26,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from augserver.errors import VolumeError
 from augserver.ingest.intake import canonical_scan
 from augserver.ingest.readers.dicom import read_series
-from augserver.ingest.readers.dicom_header import sort_series
+from augserver.ingest.readers.dicom_series import sort_series
 from augserver.ingest.readers.formats import read_file
 from augserver.ingest.scan import Scan
 
@@ -131,10 +131,11 @@ def test_damaged_dicom_slices(tmp_path: Path, write_series: Callable[..., list[P
         files[which].write_bytes(damaged(goods[which], edits))
         try:
             found = sort_series(files)
-            assert sum(map(len, found.series)) + len(found.broken) + found.other == 4
+            slices = sum(len(series.slices) for series in found.series)
+            assert slices + sum(map(len, found.broken.values())) + sum(found.skipped.values()) == 4
             for series in found.series:
-                scan = read_series(series, name="series", modality="ct")
-                assert scan.voxels.shape == (1, len(series), 36, 40)
+                scan = read_series(series.slices, name="series", modality="ct")
+                assert scan.voxels.shape == (1, len(series.slices), 36, 40)
                 assert np.isfinite(scan.voxels.astype(np.float32)).all()
                 taken += 1
         except VolumeError as error:

@@ -37,6 +37,7 @@ class Arrangement:
         files: that were looked at.
         voxel_files: header -> files that hold its voxels.
         spoilt: how many files cannot be read and may belong to a scan that is refused therefore.
+        notices: on what was skipped, for the report.
     """
 
     scans: tuple[Source, ...]
@@ -52,6 +53,7 @@ class Arrangement:
     files: frozenset[Path] = frozenset()
     voxel_files: Mapping[Path, list[Path]] = field(default_factory=dict)
     spoilt: int = 0
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def arrange_chaos(listing: Listing, modality: str) -> Arrangement:
             continue
         pictures = pictures_of.get(slices.parent, ())
         files = [file for file in folders[folder] if _is_dicom(file)]
-        for source in series_sources(folder, files, root, Counter()) if files else ():
+        for source in series_sources(dict.fromkeys(files, root), Counter()).sources:
             if source.slices and source.slices[0].modality.lower() != modality:
                 left |= {one.file: f"slice of {source.slices[0].modality}" for one in source.slices}
                 continue

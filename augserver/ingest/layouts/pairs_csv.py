@@ -13,6 +13,7 @@ from augserver.ingest.label_source import LabelFile
 from augserver.ingest.layouts.arrangement import Arrangement, files_named, require_scans
 from augserver.ingest.listing import Listing
 from augserver.ingest.names import volume_ids
+from augserver.ingest.readers.dicom_series import label_hint
 from augserver.ingest.readers.formats import split_suffix
 from augserver.ingest.sources import Source, file_source, find_sources
 
@@ -52,9 +53,8 @@ def arrange_pairs_csv(root: Path) -> Arrangement:
         problem = source.problem
         for path in (label, *images[1:]):
             if not problem and not (path.is_file() and split_suffix(path)[1]):
-                problem = (
-                    f"{name}: line {number} of {root.name} names {path.name}, which is no file of a known kind there; correct the path"
-                )
+                hint = label_hint(path) or "; correct the path"
+                problem = f"{name}: line {number} of {root.name} names {path.name}, which is no file of a known kind there{hint}"
         scans.append(replace(source, name=named, channels=tuple(images[1:]), label=LabelFile(label), problem=problem))
     for index, scan in enumerate(scans):
         same = lines.get(volume_ids([scan.name])[0].casefold(), []) if len(scan.name) == 1 else []

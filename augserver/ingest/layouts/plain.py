@@ -38,4 +38,5 @@ def arrange_plain(roots: Sequence[Path], labels: LabelRule | None) -> Arrangemen
         files=found.files,
         voxel_files=found.voxel_files,
         spoilt=found.spoilt,
+        notices=found.notices,
     )

@@ -1,4 +1,4 @@
-"""Read the headers of DICOM files and part them by series. No voxel is decoded here.
+"""Read the header of a DICOM file: one slice, or one per frame. No voxel is decoded here.
 
 No patient tag leaves this module, but for identifiers that are compared with names of files: those must not reach the dataset.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,90 +16,123 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 from pydicom.valuerep import PersonName
 
 from augserver.errors import VolumeError
 from augserver.ingest.patient_names import DATES, NAMES, NUMBERS, Identifiers, identifiers_of
+from augserver.ingest.readers.dicom_frames import FUNCTIONAL_GROUPS, frame_headers
+from augserver.ingest.readers.dicom_kinds import ENHANCED, Kind, kind_of
 
 _PREAMBLE = 128
-_SLICE_STORAGE = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")  # CT and MR images; enhanced ones begin the same way
 _CHARACTER_SETS = ("utf-8", "gb18030", "shift_jis", "euc_kr", "big5")  # of names in files that do not say which
+TRAITS = (
+    "AcquisitionNumber", "TemporalPositionIdentifier", "ConvolutionKernel", "ImageType", "EchoNumbers", "EchoTime", "DiffusionBValue",
+    "ComplexImageComponent", "NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime", "TriggerTime", "InversionTime",
+    "RepetitionTime", "FlipAngle", "KVP", "ContrastBolusAgent", "SeriesDescription", "StackID", "AcquisitionDateTime", "AcquisitionTime",
+    "SeriesTime", "ContentTime", "SliceThickness",
+)  # fmt: skip
+"""What may tell the slices of two volumes in one series apart, the surest first."""
 _WANTED = (
-    "SOPClassUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "Modality", "Rows", "Columns", "SamplesPerPixel",
-    "NumberOfFrames", "PhotometricInterpretation", "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "InstanceNumber",
+    "Modality", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation", "BitsAllocated",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceLocation", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    *TRAITS, *NAMES, *NUMBERS, *DATES,
 )  # fmt: skip
 _ONE_AT_A_TIME = threading.Lock()  # pydicom's parser holds the GIL anyway, and warning filters belong to the process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomSlice:
-    """What the header of one slice says; positions in LPS mm.
+    """What the header says of one slice; positions in LPS mm.
 
     Attributes:
         file: its file; its name is never shown, because it may name the patient.
-        instance: InstanceNumber, 0 if absent.
+        frame: its place in the file, from 0.
+        frames: how many the file has.
+        series: equal for slices of the same patient, study, modality and series, or folder where that is absent; never shown.
+        uid: SOPInstanceUID.
+        number, instance: SeriesNumber and InstanceNumber, 0 if absent.
+        placed: the header has an orientation, a pixel spacing and a position.
         origin, orientation, pixel_spacing: zeros where the header has none (a capture or scout).
+        distance_mm: SpacingBetweenSlices, 0 if absent.
+        rescale: slope and intercept; None where one of them is absent.
+        unit: RescaleType, or "" if absent.
+        by_table: values are mapped by a ModalityLUTSequence.
+        padding: the stored values from and to which voxels are padding; None if the header names none.
+        traits: of TRAITS those that it has.
         identifiers: of the patient, to be compared with names and never shown.
     """
 
     file: Path
-    series: str
+    frame: int = 0
+    frames: int = 1
+    series: str = field(repr=False)
+    uid: str
+    frame_of_reference: str
     number: int
     instance: int
     modality: str
     rows: int
     columns: int
     components: int
-    frames: int
     photometric: str
+    placed: bool
     origin: tuple[float, ...]
     orientation: tuple[float, ...]
     pixel_spacing: tuple[float, ...]
+    distance_mm: float
+    rescale: tuple[float, float] | None
+    unit: str
+    by_table: bool
+    padding: tuple[float, float] | None
+    traits: Mapping[str, str] = field(hash=False)
     identifiers: Identifiers = field(default=Identifiers(), repr=False)
 
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """Rows, columns and pixel spacing, to be compared."""
+        return self.rows, self.columns, *(round(each, 3) for each in self.pixel_spacing)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DicomFolder:
-    """The DICOM files of one folder.
+    @property
+    def thickness_mm(self) -> float:
+        """SliceThickness, 0 if absent."""
+        try:
+            return float(self.traits.get("SliceThickness", 0))
+        except ValueError:
+            return 0.0
 
-    Attributes:
-        series: slices by series, in the order of series number and then UID.
-        broken: places, by name and counted from 1, of files that may be slices of any series but cannot be read.
-        other: how many DICOM files are no images (structure sets, reports, directories).
-    """
-
-    series: tuple[tuple[DicomSlice, ...], ...]
-    broken: tuple[int, ...]
-    other: int
+    def is_of_type(self, word: str) -> bool:
+        """Whether one of the values of ImageType is this word."""
+        return word in self.traits.get("ImageType", "").split("\\")
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's magic, or at least its suffix."""
+    """Whether a file has DICOM's magic, or its suffix, or begins as files without the preamble do."""
     if path.suffix.lower() == ".dcm":
         return True
     with path.open("rb") as file:
-        file.seek(_PREAMBLE)
-        return file.read(4) == b"DICM"
+        start = file.read(_PREAMBLE + 4)
+    return start[_PREAMBLE:] == b"DICM" or _begins_without_preamble(start)
 
 
-def sort_series(files: Sequence[Path]) -> DicomFolder:
-    """Read the headers of the DICOM files of one folder and part them by SeriesInstanceUID."""
-    slices: dict[str, list[DicomSlice]] = {}
-    broken: list[int] = []
-    other = 0
-    for place, file in enumerate(sorted(files), 1):
-        try:
-            found = _read_slice(file)
-        except VolumeError:
-            broken.append(place)
-            continue
-        if found is None:
-            other += 1
-        else:
-            slices.setdefault(found.series, []).append(found)
-    ordered = sorted(slices.values(), key=lambda group: (group[0].number, group[0].series))
-    return DicomFolder(series=tuple(tuple(group) for group in ordered), broken=tuple(broken), other=other)
+def read_header(file: Path) -> tuple[Kind, list[DicomSlice]]:
+    """The kind of a file, and its slices: none if it is no scan, one per frame if it has several.
+
+    Raises:
+        VolumeError: the file cannot be read, or ought to have pixels and has none; the text names neither file nor patient.
+    """
+    try:
+        with hostile_dicom("a DICOM file"):
+            return _read_header(file)
+    except VolumeError:
+        kind = _registered_kind(file)
+        if kind in (None, Kind.SCAN, Kind.CAPTURE):
+            raise
+        return kind, []  # a damaged report spoils no scan
 
 
 @contextmanager
@@ -119,53 +152,100 @@ def hostile_dicom(what: str) -> Iterator[None]:
             raise VolumeError(f"{what}: cannot be read ({type(error).__name__}): truncated or corrupt; copy it again") from error
 
 
-def _read_slice(file: Path) -> DicomSlice | None:
-    """The header of one slice; None if the file is DICOM and no image.
+def _read_header(file: Path) -> tuple[Kind, list[DicomSlice]]:
+    header = pydicom.dcmread(file, force=True, specific_tags=[*_WANTED, "PixelData"], defer_size=1 << 10)
+    sop_class = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
+    kind = kind_of(sop_class)
+    if "PixelData" not in header:
+        if kind == Kind.SCAN or not sop_class:
+            raise VolumeError("a DICOM file: it ought to have pixels and has none; copy it again")
+        return kind, []
+    if kind in (Kind.DERIVED, Kind.LABEL):
+        return kind, []
+    if sop_class in ENHANCED:
+        groups = pydicom.dcmread(file, force=True, specific_tags=[*_WANTED, *FUNCTIONAL_GROUPS])
+        found = [_slice_of(frame, file, index) for index, frame in enumerate(frame_headers(groups))]
+    else:
+        found = [_slice_of(header, file, 0)]
+    if kind == Kind.CAPTURE and not all(one.placed for one in found):
+        return kind, []
+    return kind, found
 
-    Raises:
-        VolumeError: the file cannot be read.
-    """
-    with hostile_dicom("a DICOM file"):
-        header = pydicom.dcmread(file, specific_tags=[*_WANTED, *NAMES, *NUMBERS, *DATES, "PixelData"], defer_size=1 << 10)
-        if "PixelData" not in header:
-            kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
-            if "Rows" in header or not kind or kind.startswith(_SLICE_STORAGE):
-                raise VolumeError("a DICOM file: it ought to have pixels and there are none; copy it again")
-            return None
-        return _slice_of(header, file)
+
+def _registered_kind(file: Path) -> Kind | None:
+    """The kind of a damaged file, if its first group, which is read alone, names a class of the standard."""
+    try:
+        sop_class = UID(str(read_file_meta_info(file).get("MediaStorageSOPClassUID") or ""))
+    except Exception:  # pydicom raises nearly every built-in one, and a file whose kind is unknown counts as a slice
+        return None
+    return kind_of(sop_class) if sop_class.name != sop_class else None
 
 
-def _slice_of(header: Any, file: Path) -> DicomSlice:
+def _slice_of(header: Any, file: Path, frame: int) -> DicomSlice:
     def text(keyword: str) -> str:
-        return str(header.get(keyword) or "").strip(" \0")
+        value = header.get(keyword)
+        return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value).strip(" \0")
 
     def whole(keyword: str, default: int) -> int:
         value = header.get(keyword)
         return default if value is None or value == "" else int(value)
 
     def numbers(keyword: str, count: int) -> tuple[float, ...]:
+        value = header.get(keyword)
         try:
-            values = tuple(float(value) for value in header.get(keyword) or ())
+            values = tuple(float(each) for each in ([value] if count == 1 else value or ()))
         except (TypeError, ValueError):
-            return (0.0,) * count
-        return values if len(values) == count and np.isfinite(values).all() else (0.0,) * count
+            return ()
+        return values if len(values) == count and np.isfinite(values).all() else ()
 
+    origin, orientation, spacing = numbers("ImagePositionPatient", 3), numbers("ImageOrientationPatient", 6), numbers("PixelSpacing", 2)
+    slope, intercept = numbers("RescaleSlope", 1), numbers("RescaleIntercept", 1)
+    padding = numbers("PixelPaddingValue", 1)
     return DicomSlice(
         file=file,
-        series=text("SeriesInstanceUID"),
+        frame=frame,
+        frames=max(1, whole("NumberOfFrames", 1)),
+        series="|".join(
+            [*(text(keyword) for keyword in ("PatientID", "StudyInstanceUID", "Modality")), text("SeriesInstanceUID") or str(file.parent)]
+        ),
+        uid=text("SOPInstanceUID"),
+        frame_of_reference=text("FrameOfReferenceUID"),
         number=whole("SeriesNumber", 0),
         instance=whole("InstanceNumber", 0),
         modality=text("Modality"),
         rows=whole("Rows", 0),
         columns=whole("Columns", 0),
         components=whole("SamplesPerPixel", 1),
-        frames=whole("NumberOfFrames", 1),
         photometric=text("PhotometricInterpretation"),
-        origin=numbers("ImagePositionPatient", 3),
-        orientation=numbers("ImageOrientationPatient", 6),
-        pixel_spacing=numbers("PixelSpacing", 2),
+        placed=bool(origin and any(orientation) and spacing and min(spacing) > 0),
+        origin=origin or (0.0,) * 3,
+        orientation=orientation or (0.0,) * 6,
+        pixel_spacing=spacing or (0.0,) * 2,
+        distance_mm=abs((numbers("SpacingBetweenSlices", 1) or (0.0,))[0]),
+        rescale=(slope[0], intercept[0]) if slope and intercept else None,
+        unit=text("RescaleType"),
+        by_table="ModalityLUTSequence" in header,
+        padding=(padding[0], (numbers("PixelPaddingRangeLimit", 1) or padding)[0]) if padding else None,
+        traits={keyword: text(keyword) for keyword in TRAITS if text(keyword)},
         identifiers=identifiers_of(*(tuple(chain.from_iterable(_texts(header, key) for key in keys)) for keys in (NAMES, NUMBERS, DATES))),
     )
+
+
+def _begins_without_preamble(start: bytes) -> bool:
+    """Whether a file begins with two elements of group 2 or 8 in ascending order, as DICOM files without preamble do."""
+    for order in ("little", "big") if start[:1] in (b"\x02", b"\x08", b"\0") else ():
+        at = last = 0
+        for _ in range(2):
+            group, element, length = (int.from_bytes(start[at + shift : at + shift + 2], order) for shift in (0, 2, 6))
+            tag = (group << 16) + element
+            if not start[at + 4 : at + 6].isalpha():  # implicit: four bytes of length instead of a type and two
+                length = int.from_bytes(start[at + 4 : at + 8], order)
+            if group not in (2, 8) or tag < last or length > _PREAMBLE:
+                break
+            last, at = tag + 1, at + 8 + length
+        else:
+            return True
+    return False
 
 
 def _texts(header: Any, keyword: str) -> list[str]:

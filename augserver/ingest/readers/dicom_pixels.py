@@ -1,25 +1,30 @@
-"""Decode the pixels of one DICOM slice: native or compressed, in the volume's own unit.
+"""Decode the pixels of DICOM slices: native or compressed, in the volume's own unit.
 
-pydicom decodes native and RLE itself, JPEG 2000 and HTJ2K by OpenJPEG, JPEG-LS by CharLS, and SimpleITK's GDCM the older
-JPEGs (in a process of its own). What the header
-and the stream's own frame header say of the size must agree first: a decoder that believes a damaged size asks for gigabytes.
+pydicom decodes RLE itself, JPEG 2000 and HTJ2K by OpenJPEG, JPEG-LS by CharLS, and SimpleITK's GDCM the older JPEGs (in a process of its
+own). What the header and the stream's own frame header say of the size must agree first: a decoder that believes a damaged size asks for
+gigabytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.encaps import generate_frames
+from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_modality_lut
 from pydicom.uid import (
     HTJ2K,
     UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLossless,
@@ -31,7 +36,7 @@ from pydicom.uid import (
 from pydicom.uid import JPEG2000 as JPEG2000Any
 
 from augserver.errors import VolumeError
-from augserver.ingest.readers.dicom_header import hostile_dicom
+from augserver.ingest.readers.dicom_header import DicomSlice, hostile_dicom
 from augserver.ingest.readers.jpeg_process import read_in_process
 
 _JPEG_2000 = (JPEG2000Lossless, JPEG2000Any, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
@@ -42,57 +47,94 @@ _BY_SIMPLEITK = (JPEGLossless, JPEGLosslessSV1, JPEGBaseline8Bit)
 _BITS = (8, 16, 32)
 
 
-def read_pixels(file: Path, *, rows: int, columns: int, what: str) -> NDArray[Any]:
-    """Decode one slice.
+def read_planes(slices: Sequence[DicomSlice], *, what: Callable[[DicomSlice], str]) -> Iterator[NDArray[Any]]:
+    """Decode slices one after the other; a file is read once for frames of it that follow each other.
 
     Args:
-        rows, columns: what the header said when the series was sorted.
-        what: names the slice in errors, without its file name.
-    Returns:
-        (rows, columns): the stored integers if there is no rescaling; int32 where slope and intercept are whole, else float32.
+        what: names a slice in errors, without its file name.
+    Yields:
+        (rows, columns): the stored integers if there is no rescaling; int32 where slope and intercept are whole, else float32. Padding
+        (PixelPaddingValue) is rescaled as all values are, and MONOCHROME1 is not inverted.
     Raises:
-        VolumeError: another size, too few bytes, a transfer syntax without decoder, a non-linear modality table, or a damaged stream.
+        VolumeError: another size, too few bytes, a transfer syntax without decoder, or a damaged stream.
     """
-    with hostile_dicom(what):
-        data = pydicom.dcmread(file)
-        stored = _decode(data, rows, columns, what)
-        if "ModalityLUTSequence" in data:
-            raise VolumeError(f"{what}: maps its values by a modality lookup table, which is not taken; convert the series to NIfTI first")
-        if data.file_meta.get("TransferSyntaxUID") in _BY_SIMPLEITK:
-            return stored  # rescaled already
-        slope, intercept = (float(data.get(key, default)) for key, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
-        return _rescaled(stored, slope, intercept, what)
+    data: Any = None
+    for one in slices:
+        with hostile_dicom(what(one)):
+            if data is None or data.filename != str(one.file):
+                data = pydicom.dcmread(one.file, force=True)
+            plane = _read_plane(data, one, what(one))
+        yield plane
 
 
-def _decode(data: Any, rows: int, columns: int, what: str) -> NDArray[Any]:
-    syntax = data.file_meta.TransferSyntaxUID if "TransferSyntaxUID" in data.file_meta else UID("1.2.840.10008.1.2")
+def _read_plane(data: Any, one: DicomSlice, what: str) -> NDArray[Any]:
+    stored = _decode(data, one, what)
+    if one.by_table:
+        return np.asarray(apply_modality_lut(stored, data))
+    if _syntax_of(data) in _BY_SIMPLEITK:
+        return stored  # rescaled already
+    slope, intercept = one.rescale or (1.0, 0.0)
+    return _rescaled(stored, slope, intercept, what)
+
+
+def _syntax_of(data: Any) -> UID:
+    """The transfer syntax; where the file does not say, the one by which pydicom could read its header."""
+    if "TransferSyntaxUID" in data.file_meta:
+        return UID(data.file_meta.TransferSyntaxUID)
+    implicit, little = data.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _decode(data: Any, one: DicomSlice, what: str) -> NDArray[Any]:
+    syntax = _syntax_of(data)
+    rows, columns = one.rows, one.columns
     bits, stored = int(data.BitsAllocated), int(data.BitsStored)
     if (data.Rows, data.Columns) != (rows, columns) or min(rows, columns) < 1:
         raise VolumeError(f"{what}: is {data.Rows} x {data.Columns} pixels, was {rows} x {columns}; copy it again")
-    if bits not in _BITS or not 1 <= stored <= bits or int(data.HighBit) != stored - 1 or data.PixelRepresentation not in (0, 1):
-        raise VolumeError(f"{what}: stores {stored} of {bits} bits, high bit {data.HighBit}; 8, 16 or 32 bits from bit 0 are taken")
+    if bits not in _BITS or not 1 <= stored <= bits or data.PixelRepresentation not in (0, 1):
+        raise VolumeError(f"{what}: stores {stored} of {bits} bits; 8, 16 or 32 bits from bit 0 are taken")
     if not syntax.is_compressed or syntax.is_deflated:
-        order = "<" if syntax.is_little_endian else ">"
-        kind = "i" if data.PixelRepresentation else "u"
-        expected = rows * columns * bits // 8
-        if not expected <= len(data.PixelData) <= expected + 1:  # padded to an even length
-            raise VolumeError(
-                f"{what}: the header promises {expected} bytes of pixels, the file has {len(data.PixelData)}; copy it again from its source"
-            )
-        raw = np.frombuffer(data.PixelData, f"{order}{kind}{bits // 8}", rows * columns).reshape(rows, columns)
-        return _sign_extended(raw.astype(raw.dtype.newbyteorder("=")), bits - stored)
+        return _native(data, one, what, little=syntax.is_little_endian)
+    if int(data.HighBit) != stored - 1:
+        raise VolumeError(f"{what}: stores {stored} bits up to bit {data.HighBit}, must be up to bit {stored - 1}; unpack the series first")
     plugin = _DECODERS.get(syntax)
-    if plugin is None and syntax not in _BY_SIMPLEITK:
+    if plugin is None and (syntax not in _BY_SIMPLEITK or one.frames > 1):
         raise VolumeError(f"{what}: is packed as {syntax.name}, which is not taken; unpack the series first, for example with dcmdjpeg")
-    frames = list(generate_frames(data.PixelData, number_of_frames=1))
-    if syntax != RLELossless and _stream_size(frames[0]) != (rows, columns):
-        raise VolumeError(f"{what}: the header says {rows} x {columns} pixels, the packed image {_stream_size(frames[0])}; copy it again")
+    stream = get_frame(data.PixelData, one.frame, number_of_frames=one.frames)
+    if syntax != RLELossless and _stream_size(stream) != (rows, columns):
+        raise VolumeError(f"{what}: the header says {rows} x {columns} pixels, the packed image {_stream_size(stream)}; copy it again")
     if syntax in _BY_SIMPLEITK:
-        return _read_by_simpleitk(Path(data.filename), rows, columns, what)
-    pixels: NDArray[Any] = get_decoder(syntax).as_array(data, raw=True, decoding_plugin=plugin or "")[0]
+        return _read_by_simpleitk(one.file, rows, columns, what)
+    pixels: NDArray[Any] = get_decoder(syntax).as_array(data, index=one.frame, raw=True, decoding_plugin=plugin or "")[0]
     if pixels.shape != (rows, columns):
         raise VolumeError(f"{what}: decodes to {pixels.shape}, the header says {(rows, columns)}; copy it again from its source")
     return _sign_extended(pixels, bits - stored) if syntax == RLELossless else pixels
+
+
+def _native(data: Any, one: DicomSlice, what: str, *, little: bool) -> NDArray[Any]:
+    """The pixels of a frame that is not packed."""
+    bits, stored = int(data.BitsAllocated), int(data.BitsStored)
+    size = one.rows * one.columns * bits // 8
+    expected = size * one.frames
+    # Some writers pad the pixels; as many bytes as another frame are no padding.
+    if not expected <= len(data.PixelData) < expected + max(size, 2):
+        raise VolumeError(
+            f"{what}: the header promises {expected} bytes of pixels, the file has {len(data.PixelData)}; copy it again from its source"
+        )
+    kind = "i" if data.PixelRepresentation else "u"
+    if bits == 8 and not little and data["PixelData"].VR == "OW":  # pairs of bytes were swapped as words
+        swapped = np.frombuffer(data.PixelData, ">u2", len(data.PixelData) // 2).astype("<u2").tobytes()
+        raw = np.frombuffer(swapped, f"{kind}1", one.rows * one.columns, one.frame * size)
+    else:
+        raw = np.frombuffer(data.PixelData, f"{'<' if little else '>'}{kind}{bits // 8}", one.rows * one.columns, one.frame * size)
+    pixels = raw.reshape(one.rows, one.columns).astype(raw.dtype.newbyteorder("="))
+    words = pixels.view(f"u{bits // 8}")
+    if int(data.HighBit) != stored - 1 and not np.array_equal(_sign_extended(words, bits - stored), words):
+        raise VolumeError(
+            f"{what}: stores {stored} of {bits} bits, high bit {data.HighBit}, and has values of more bits, so that nobody can tell which "
+            f"{stored} count; correct HighBit and BitsStored"
+        )
+    return _sign_extended(pixels, bits - stored)
 
 
 def _read_by_simpleitk(file: Path, rows: int, columns: int, what: str) -> NDArray[Any]:

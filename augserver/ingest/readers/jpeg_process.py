@@ -25,15 +25,19 @@ def read_in_process(file: str, what: str) -> NDArray[Any]:
     """The rescaled pixels (rows, columns) of one slice.
 
     Raises:
-        VolumeError: the stream is so damaged that the decoder's process died.
+        VolumeError: the stream is so damaged that the decoder's process died, or did not end within the time.
     """
     if not _pools:
         _pools.append(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
     try:
         return _pools[0].submit(_read, file).result(timeout=_TIMEOUT_S)
-    except BrokenProcessPool as error:
-        _pools.pop().shutdown(wait=False)
-        raise VolumeError(f"{what}: its packed pixels are corrupt: the decoder ended on them; copy it again from its source") from error
+    except (BrokenProcessPool, TimeoutError) as error:
+        pool = _pools.pop()
+        for process in list((pool._processes or {}).values()):  # one that hangs would take every later slice for its own
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        what_happened = "ended on them" if isinstance(error, BrokenProcessPool) else f"did not finish in {_TIMEOUT_S:g} s"
+        raise VolumeError(f"{what}: its packed pixels are corrupt: the decoder {what_happened}; copy it again from its source") from error
 
 
 def _read(file: str) -> NDArray[Any]:
