@@ -38,6 +38,7 @@ class _Options:
     min_label_cover: float
     labels_by_voxel: bool
     overlap: str
+    nifti_affine: str
     ids: str
     jobs: int | None
     memory_gb: float | None
@@ -76,6 +77,13 @@ class _Options:
     show_default=True,
     help="Which class has a voxel that several masks or segments claim: the one with the highest id, the smallest, or refuse the case.",
 )
+@click.option(
+    "--nifti-affine",
+    type=click.Choice(["auto", "sform", "qform"]),
+    default="auto",
+    show_default=True,
+    help="Which affine of a NIfTI header places its voxels where its two differ; auto: the sform where other programs agree, else refuse.",
+)
 @click.option("--fourth-axis", type=click.Choice(["refuse", "channels"]), help="What a fourth axis is.  [default: by layout, else refuse]")
 @click.option(
     "--ids",
@@ -104,6 +112,7 @@ def ingest(
     min_label_cover: float,
     labels_by_voxel: bool,
     overlap: str,
+    nifti_affine: str,
     ids: str,
     organs: str | None,
     pictures: Path | None,
@@ -123,7 +132,18 @@ def ingest(
 
     wanted = _parse_organs(organs, pictures, modality or DEFAULT_MODALITY, orientation)
     options = _Options(
-        spacing_mm, modality, orientation, strict, fourth_axis, min_label_cover, labels_by_voxel, overlap, ids, jobs, memory_gb
+        spacing_mm,
+        modality,
+        orientation,
+        strict,
+        fourth_axis,
+        min_label_cover,
+        labels_by_voxel,
+        overlap,
+        nifti_affine,
+        ids,
+        jobs,
+        memory_gb,
     )
     rule = None if labels is None else LabelRule.parse(labels, sources)
     classes = {} if classes_path is None else read_classes(classes_path)
@@ -198,6 +218,7 @@ def _config(options: _Options, rule: LabelRule | None, found: Arrangement) -> In
         min_label_cover=options.min_label_cover,
         labels_by_voxel=options.labels_by_voxel,
         overlap=options.overlap,
+        nifti_affine=options.nifti_affine,
         ids=options.ids,
         jobs=options.jobs if options.jobs is not None else count_cores(),
         memory_bytes=half if options.memory_gb is None else int(options.memory_gb * 1e9),

@@ -10,6 +10,7 @@ from augserver.errors import ConfigError, GeometryError
 from augserver.geometry import check_spacing
 from augserver.ingest.labels import LabelRule
 from augserver.ingest.masks import OVERLAP
+from augserver.ingest.readers.nifti_affine import NIFTI_AFFINES
 
 FOURTH_AXIS = ("refuse", "channels")
 IDS = ("auto", "names", "hashed")
@@ -32,6 +33,7 @@ class IngestConfig:
         fourth_axis: what a fourth axis of a file is: "refuse" it, or take it as "channels".
         min_label_cover: least share of an image that its label's grid must cover, 0 to 1; what is beyond counts as background.
         labels_by_voxel: the headers of labels are not believed: a label's voxels are its scan's, in the order of the files.
+        nifti_affine: which of a NIfTI header's two affines is believed, see nifti_affine.NIFTI_AFFINES.
         overlap: which class has a voxel that several masks or segments claim: see masks.merge_masks.
         ids: what volumes are called: by "names" of files; "hashed", by their content; or "auto": by names unless the DICOM headers
             say that the name is the patient's.
@@ -50,6 +52,7 @@ class IngestConfig:
     min_label_cover: float = 0.95  # one slice in twenty may be missing; a label of another body part covers far less
     labels_by_voxel: bool = False
     overlap: str = "order"
+    nifti_affine: str = "auto"
     ids: str = "auto"
     jobs: int = 1
     memory_bytes: int = 2 << 30
@@ -62,6 +65,7 @@ class IngestConfig:
         for name, value, allowed in (
             ("--fourth-axis", self.fourth_axis, FOURTH_AXIS),
             ("--overlap", self.overlap, OVERLAP),
+            ("--nifti-affine", self.nifti_affine, NIFTI_AFFINES),
             ("--ids", self.ids, IDS),
             ("--orientation", self.orientation, ORIENTATIONS),
         ):
@@ -80,8 +84,10 @@ class IngestConfig:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """What goes on record in the dataset, and must be the same when an ingest is resumed."""
-        return {
+        record: dict[str, Any] = {
             "axes": AXES[self.orientation],
             "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
             "labels": self.labelled or self.labels is not None,
         }
+        # Only where it is asked for: datasets from before the option can be resumed without it.
+        return record if self.nifti_affine == "auto" else record | {"nifti_affine": self.nifti_affine}

@@ -138,7 +138,7 @@ def _read(
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, Affine, dict[str, Any]]:
     """Image (C, Z, Y, X), label (Z, Y, X) or None, their affine, and the provenance but for the digests."""
     try:
-        scan = source.read(config.modality)
+        scan = source.read(config.modality, config.nifti_affine)
         _check_channels(scan, source, config)
         notices = contradicted + implausible(scan.voxels, modality=config.modality, stem=source.stem)
         if notices and config.strict:
@@ -200,7 +200,7 @@ def _carry(
     name: str,
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The label on the grid `target` and notes on it; `image` is the grid of the scan as its file has it."""
-    ids, affine, notes = label.read(overlap=config.overlap)
+    ids, affine, notes = label.read(overlap=config.overlap, nifti_affine=config.nifti_affine)
     shape, image_affine = image
     affine, same, told = place_label(ids.shape, affine, shape, image_affine, by_voxel=config.labels_by_voxel, name=name)
     notes = told + notes

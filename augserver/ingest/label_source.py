@@ -48,11 +48,12 @@ class LabelSource(Protocol):
     def files(self) -> list[Path]:
         """Every file it comes from."""
 
-    def read(self, *, overlap: str) -> LabelGrid:
+    def read(self, *, overlap: str, nifti_affine: str) -> LabelGrid:
         """Read it.
 
         Args:
             overlap: which class has a voxel that several claim, see masks.merge_masks.
+            nifti_affine: one of nifti_affine.NIFTI_AFFINES.
         Raises:
             VolumeError: a file cannot be trusted, its values are no class ids 0..255, or classes overlap in a way that is not allowed.
         """
@@ -70,8 +71,8 @@ class LabelFile:
     def files(self) -> list[Path]:
         return files_of(self.path)
 
-    def read(self, *, overlap: str) -> LabelGrid:
-        scan = read_file(self.path)
+    def read(self, *, overlap: str, nifti_affine: str) -> LabelGrid:
+        scan = read_file(self.path, nifti_affine)
         if len(scan.voxels) > 1:
             raise VolumeError(
                 f"{self.path.name}: has {len(scan.voxels)} channels (a fourth axis), a label has one class id per voxel; "
@@ -93,13 +94,13 @@ class LabelMasks:
     def files(self) -> list[Path]:
         return [file for path in self.masks.values() for file in files_of(path)]
 
-    def read(self, *, overlap: str) -> LabelGrid:
+    def read(self, *, overlap: str, nifti_affine: str) -> LabelGrid:
         grids: dict[str, tuple[tuple[int, ...], Affine]] = {}
         notes: dict[str, None] = {}
 
         def read_mask(class_id: int) -> NDArray[np.bool_]:
             path = self.masks[class_id]
-            scan = read_file(path)
+            scan = read_file(path, nifti_affine)
             inside, told = mask_of(one_channel(scan, name=path.name), name=path.name)
             grids[path.name] = scan.grid, scan.affine
             notes.update(dict.fromkeys(f"mask {split_suffix(path)[0]}: {note}" for note in told))
@@ -128,7 +129,7 @@ class LabelPictures:
     def files(self) -> list[Path]:
         return list(self.pictures)
 
-    def read(self, *, overlap: str) -> LabelGrid:
+    def read(self, *, overlap: str, nifti_affine: str) -> LabelGrid:
         if len(self.pictures) != len(self.slices):
             raise VolumeError(f"there are {len(self.pictures)} label pictures for {len(self.slices)} slices; one for each is needed")
         stack = stack_of(self.slices, name=self.pictures[0].parent.name)

@@ -90,7 +90,7 @@ class LabelSegments:
         named = {self.ids[same_name(one.name)]: one.name for one in reversed(self.segments)}
         return {class_id: name for class_id, name in sorted(named.items()) if class_id}
 
-    def read(self, *, overlap: str) -> LabelGrid:
+    def read(self, *, overlap: str, nifti_affine: str) -> LabelGrid:
         scan = read_file(self.path)
         owners = self._owners(len(scan.voxels))
         layers = [_layer_ids(voxels, owners[layer], f"{self.path.name}: layer {layer}") for layer, voxels in enumerate(scan.voxels)]

@@ -96,9 +96,12 @@ class Source:
                 total += file.stat().st_size
         return total
 
-    def read(self, modality: str) -> Scan:
+    def read(self, modality: str, nifti_affine: str = "auto") -> Scan:
         """Read it with the reader of its kind.
 
+        Args:
+            modality: what a DICOM series must be, "ct" or "mr".
+            nifti_affine: one of nifti_affine.NIFTI_AFFINES.
         Raises:
             VolumeError: as the readers; or channels on different grids, or a segmentation in place of a scan.
         """
@@ -111,8 +114,8 @@ class Source:
                 f"{self.path.name}: is a segmentation of 3D Slicer ({names}), no scan; "
                 "name it as a label: --labels '{id}.seg.nrrd', or the folder that it is in"
             )
-        scan = read_file(self.path)
-        return _join_channels(scan, [read_file(path) for path in self.channels], name=self.stem) if self.channels else scan
+        scan, *channels = [read_file(path, nifti_affine) for path in (self.path, *self.channels)]
+        return _join_channels(scan, channels, name=self.stem) if channels else scan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -281,3 +281,27 @@ def test_hashed_ids_keep_names_of_files_out_of_report_and_store(scans: Path, tmp
     [volume] = Dataset.open(tmp_path / "ds.zarr").volumes
     assert volume.startswith("scan-")
     assert not [file for file in (tmp_path / "ds.zarr").rglob("*.json") if "Doe" in file.read_text()]
+
+
+@pytest.mark.parametrize(("option", "shift", "note"), [("sform", 0, "sform and qform"), ("qform", 40, "qform and sform")])
+def test_the_affine_of_nifti_files_is_chosen_where_their_two_disagree(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]], option: str, shift: float, note: str
+) -> None:
+    affine = np.diag([-1.0, -1, 2, 1])
+    (tmp_path / "in").mkdir()
+    for name, seed in (("a.nii.gz", 0), ("a_seg.nii.gz", 1)):
+        voxels = np.random.default_rng(seed).integers(0, 2 if seed else 900, (6, 5, 4)).astype(np.int16)
+        image = nibabel.Nifti1Image(voxels, None)
+        image.header.set_sform(affine, 2)
+        image.header.set_qform(affine + 40 * np.eye(4)[:, [2]] @ np.eye(4)[[3]], 1)
+        nibabel.save(image, tmp_path / "in" / name)
+    arguments = ["ingest", tmp_path / "in", "--labels", "{id}_seg.nii.gz", "--out"]
+    code, stdout, _ = run(*arguments, tmp_path / "refused.zarr")
+    assert code == 2
+    assert "place a corner 40.0 mm apart, and programs differ in which they believe; pass --nifti-affine" in " ".join(stdout.split())
+    code, stdout, _ = run(*arguments, tmp_path / "ds.zarr", "--nifti-affine", option, "--json")
+    assert code == 0
+    assert f"{note} place a corner 40.0 mm apart: {option} taken" in stdout
+    volume = Dataset.open(tmp_path / "ds.zarr").read("a")
+    assert volume.info.affine[2, 3] == shift
+    assert volume.info.class_voxels[1] == np.random.default_rng(1).integers(0, 2, (6, 5, 4)).sum()

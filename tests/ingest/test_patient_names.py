@@ -205,10 +205,10 @@ def test_an_unexpected_error_refuses_its_scan_alone_and_is_not_quoted(
         write_scan(folder / f"{name}.nii.gz")
     read = Source.read
 
-    def fail(self: Source, modality: str) -> Any:
+    def fail(self: Source, modality: str, nifti_affine: str) -> Any:
         if self.stem == "Muster_Max":
             raise ZeroDivisionError(f"in {self.path}")
-        return read(self, modality)
+        return read(self, modality, nifti_affine)
 
     monkeypatch.setattr(Source, "read", fail)
     for ids in ("hashed", "names"):
