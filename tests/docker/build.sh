@@ -22,7 +22,14 @@ work=$(mktemp -d)
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot CONTAINERS_STORAGE_CONF=$work/storage.conf TMPDIR=$work/tmp
 mkdir "$TMPDIR" "$work/images"
 printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/storage"\nrunroot = "%s/run"\n' "$work" "$work" >"$CONTAINERS_STORAGE_CONF"
-# podman, where nothing of an engine is set up: no systemd, no journal, cgroups that crun refuses, limits that may not be raised.
+# crun refuses a machine that has cgroups of both versions ("hybrid mode"): in mounts of its own it sees those of the first alone.
+export AUGSERVER_CRUN=$work/crun
+cat >"$AUGSERVER_CRUN" <<'END'
+#!/bin/sh
+exec unshare --mount sh -c 'umount -l /sys/fs/cgroup/unified 2>/dev/null; exec crun "$@"' sh "$@"
+END
+chmod +x "$AUGSERVER_CRUN"
+# podman, where nothing of an engine is set up: no systemd, no journal, cgroups that are not ours, limits that may not be raised.
 export CONTAINERS_CONF=$work/containers.conf
 cat >"$CONTAINERS_CONF" <<END
 [containers]
@@ -39,6 +46,8 @@ tmp_dir = "$work/podman/tmp"
 volume_path = "$work/volumes"
 [network]
 network_config_dir = "$work/networks"
+[engine.runtimes]
+crun = ["$AUGSERVER_CRUN"]
 END
 
 clean_up() {

@@ -28,9 +28,8 @@ class Image:
 
 
 def crun(*arguments: str) -> list[str]:
-    """A command line of crun, which refuses cgroups of both versions at once: it sees those of the first alone, in mounts of its own."""
-    see_one_version = "umount -l /sys/fs/cgroup/unified 2>/dev/null; exec "
-    return ["unshare", "--mount", "sh", "-c", see_one_version + '"$@"', "sh", "crun", *arguments]
+    """A command line of crun, as build.sh makes it run on this machine."""
+    return [os.environ["AUGSERVER_CRUN"], *arguments]
 
 
 class Container:
