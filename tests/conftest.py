@@ -102,3 +102,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real scans of shared/data are not here; set AUGSERVER_SHARED_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cases(shared_data: Path) -> Path:
+    """The folder of odd and broken inputs beside the real scans, one folder a case with a README; skips where it is absent."""
+    folder = shared_data.parent / "cases" / "ingest"
+    if not folder.is_dir():
+        pytest.skip("the cases of ../shared are not here")
+    return folder

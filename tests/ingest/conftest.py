@@ -62,15 +62,6 @@ def ingest_all(tmp_path: Path) -> Callable[..., tuple[list[Outcome], Dataset | N
 
 
 @pytest.fixture
-def shared_cases(shared_data: Path) -> Path:
-    """The folder of cases of ingest, each with a README that states the right value."""
-    folder = shared_data.parent / "cases/ingest"
-    if not folder.is_dir():
-        pytest.skip("the real scans of shared/data are not here")
-    return folder
-
-
-@pytest.fixture
 def unzip(shared_data: Path, tmp_path: Path) -> Callable[[str], Path]:
     """unzip("folder/file.zip"): a fresh folder with the contents of that archive of the shared data."""
 

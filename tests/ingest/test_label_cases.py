@@ -16,12 +16,9 @@ from augserver.store import Dataset
 
 
 @pytest.fixture
-def case(shared_data: Path) -> Callable[[str], Path]:
+def case(shared_cases: Path) -> Callable[[str], Path]:
     """case(name): the input of a case."""
-    folder = shared_data.parent / "cases" / "ingest"
-    if not folder.is_dir():
-        pytest.skip("the real scans of shared/data are not here, nor the cases beside them")
-    return lambda name: folder / name / "input"
+    return lambda name: shared_cases / name / "input"
 
 
 @pytest.fixture

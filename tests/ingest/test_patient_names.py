@@ -138,10 +138,8 @@ def test_a_folder_called_as_its_patient_is_never_told(
         assert json.dumps(part)[1:-1] not in printed.out + printed.err
 
 
-def test_the_shared_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    case = Path("../shared/cases/ingest/short_and_cjk_patient_names/input")
-    if not case.is_dir():
-        pytest.skip("the real scans of shared/data are not here")
+def test_the_shared_case(shared_cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = shared_cases / "short_and_cjk_patient_names/input"
     with pytest.raises(SystemExit) as stop:
         main(["ingest", str(case), "--out", str(tmp_path / "out.zarr")])
     printed = capsys.readouterr()

@@ -239,10 +239,7 @@ def test_a_label_map_named_as_a_scan_is_told(tmp_path: Path, run: Any) -> None:
     assert "refused organs: organs: looks like a label map" in printed
 
 
-def test_the_shared_case(tmp_path: Path, run: Any) -> None:
-    case = Path("../shared/cases/ingest/ct_that_is_not_in_hu/input")
-    if not case.is_dir():
-        pytest.skip("the real scans of shared/data are not here")
-    _, printed = run("ingest", case, "--out", tmp_path / "ds.zarr")
+def test_the_shared_case(shared_cases: Path, tmp_path: Path, run: Any) -> None:
+    _, printed = run("ingest", shared_cases / "ct_that_is_not_in_hu/input", "--out", tmp_path / "ds.zarr")
     for name in ("dicom_without_rescale", "constant", "plus1024", "unit01"):
         assert f"notice {name}: values " in printed

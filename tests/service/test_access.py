@@ -13,8 +13,8 @@ import grpc
 import numpy as np
 import pytest
 import trustme
-from augclient.tls_files import TlsConfig
 from augclient.errors import AuthError, ForbiddenError, UnavailableError
+from augclient.tls_files import TlsConfig
 from augclient.wire.v1 import augserver_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
