@@ -208,3 +208,39 @@ def test_a_class_of_one_voxel_beyond_the_image_is_told(ingest_pair: Callable[...
 def test_an_image_given_for_a_label_is_doubted(ingest_pair: Callable[..., Any]) -> None:
     outcome, _ = ingest_pair(UPRIGHT, lambda path: nifti(path, np.resize(np.arange(256), SHAPE).astype(np.uint8), UPRIGHT))
     assert "the label has 256 different values: is it an image?" in outcome.notes
+
+
+@pytest.mark.parametrize("step", [3.0, -3.0])
+def test_a_label_made_from_simpleitks_array_of_a_series_is_taken_voxel_for_voxel(
+    tmp_path: Path, write_series: Callable[..., list[Path]], ingest_all: Callable[..., Any], step: float
+) -> None:
+    image = np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16)
+    write_series(tmp_path / "ct", image, step_mm=(0.0, 0.0, step))
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "ct")))
+    bright = (sitk.GetArrayFromImage(reader.Execute()) > 500).astype(np.uint8)
+    (tmp_path / "lb").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(bright), str(tmp_path / "lb/ct.nii.gz"))
+    [refused], dataset = ingest_all(tmp_path / "ct", labels=str(tmp_path / "lb"))
+    assert dataset is None
+    assert "pass --labels-by-voxel" in refused.reason
+    _, dataset = ingest_all(tmp_path / "ct", labels=str(tmp_path / "lb"), labels_by_voxel=True)
+    volume = dataset.read("ct")
+    np.testing.assert_array_equal(volume.label, (volume.image[0] > 500).astype(np.uint8))
+
+
+@pytest.mark.parametrize("spacing_mm", [(3.0, 3.0, 3.0), (1.0, 0.5, 0.5)])
+def test_by_voxel_a_label_goes_with_its_image_when_that_is_resampled(
+    tmp_path: Path, ingest_all: Callable[..., Any], spacing_mm: tuple[float, float, float]
+) -> None:
+    image = drawn().astype(np.int16) * 300
+    nifti(tmp_path / "im/s.nii.gz", image, OBLIQUE)
+    nifti(tmp_path / "right/s.nii.gz", drawn(), OBLIQUE)
+    nifti(tmp_path / "lost/s.nii.gz", drawn(), np.eye(4))
+    labels = []
+    for kind, by_voxel in (("right", False), ("lost", True)):
+        settings = {"labels": str(tmp_path / kind), "spacing_mm": spacing_mm, "labels_by_voxel": by_voxel}
+        _, dataset = ingest_all(tmp_path / "im", out=f"{kind}.zarr", **settings)
+        labels.append(dataset.read("s").label)
+    np.testing.assert_array_equal(labels[0], labels[1])
+    assert np.unique(labels[1]).size >= 3
