@@ -11,7 +11,7 @@ from typing import Any
 from augserver.errors import ConfigError
 
 NAME = "dataset.json"
-_MR = re.compile(r"(?<![a-z])(mri?|t1|t2|flair|adc|dwi|pd|bold|swi|asl|dixon)(?![a-z])|^t[12]|magnetic", re.IGNORECASE)
+_MR = re.compile(r"(?<![a-z])(mri?|t1|t2|flair|adc|dwi|pd|bold|swi|asl|dixon)(?![a-z])|^t[12]|mri\b|cine|magnetic", re.IGNORECASE)
 _CT = re.compile(r"(?<![a-z])(cb)?ct(?![a-z])|tomography", re.IGNORECASE)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from augclient.errors import StateError
 
 MODALITIES = ("ct", "mr")
+ORIENTATIONS = ("lps", "file")  # of `augserver ingest --orientation`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class ModelCard:
         trained_steps: how many batches it has seen.
         fingerprint: of the dataset.
         version: of augserver-client that trained it.
+        orientation: "lps" if all volumes had their axes to Superior, Posterior, Left, "file" if some kept those of their files.
     """
 
     network: str
@@ -45,6 +47,7 @@ class ModelCard:
     trained_steps: int
     fingerprint: str
     version: str
+    orientation: str = "lps"
 
     def __post_init__(self) -> None:
         """Refuse what no training writes.
@@ -67,6 +70,7 @@ class ModelCard:
             positive = len(self.spacing_mm) == 3 and all(_number(step) and step > 0 for step in self.spacing_mm)
             _require(positive, "spacing_mm", self.spacing_mm, "three numbers > 0, or null")
         _require(self.modality in MODALITIES, "modality", self.modality, " or ".join(MODALITIES))
+        _require(self.orientation in ORIENTATIONS, "orientation", self.orientation, " or ".join(ORIENTATIONS))
         if self.window is not None:
             rising = len(self.window) == 2 and all(map(_number, self.window)) and self.window[0] < self.window[1]
             _require(rising, "window", self.window, "two numbers, low < high, or null")
@@ -87,6 +91,7 @@ def card_from_document(document: Mapping[str, Any]) -> ModelCard:
     Raises:
         StateError: a value is missing or not allowed.
     """
+    document = {"orientation": "lps", **document}  # which cards of before do not have
     names = [field.name for field in fields(ModelCard)]
     missing = [name for name in names if name not in document]
     if missing:

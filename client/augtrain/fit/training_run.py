@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import statistics
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from augclient import Dataset
 from augclient.errors import ConfigError, StateError
+from numpy.typing import NDArray
 
 from augtrain.artifact import ModelCard, load_model, save_model
 from augtrain.fit.connection import connect_server
@@ -32,6 +35,7 @@ from augtrain.fit.volumes import Volumes, split_volumes
 from augtrain.losses import SegmentationLoss, parse_loss
 
 _DEFAULT_FILL = {"ct": -1000.0, "mr": 0.0}  # of the contract, where the recipe has none
+_ROUNDING = 1e-6  # of cosines: at 45 degrees two orders of axes are as near
 _LAST_STEPS = 20  # whose losses are averaged for the result
 
 
@@ -190,7 +194,15 @@ def _card(config: FitConfig, dataset: Dataset, classes: dict[int, str], channels
         trained_steps=steps,
         fingerprint=dataset.fingerprint,
         version=importlib.metadata.version("augserver-client"),
+        orientation="lps" if all(_is_turned(info.affine) for info in dataset.infos.values()) else "file",
     )
+
+
+def _is_turned(affine: NDArray[np.float64]) -> bool:
+    """Whether the axes of a volume run to Superior, Posterior and Left as nearly as a permutation and flips could make them."""
+    along = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))[::-1]  # row: patient axis z, y, x; column: axis of the volume
+    best = max(sum(abs(along[row, column]) for row, column in enumerate(order)) for order in itertools.permutations(range(3)))
+    return bool((np.diag(along) > 0).all() and np.trace(along) > best - _ROUNDING)
 
 
 def _channels(dataset: Dataset, volumes: Volumes) -> int:

@@ -78,7 +78,9 @@ def predict(
     segmenter = NetworkSegmenter.load(model_folder, config)
     _make_folder(Path(out))
     card, sources = segmenter.card, [Path(scan) for scan in scans]
-    with serve_scans(sources, modality=card.modality, spacing_mm=card.spacing_mm, channels=card.channels) as served:
+    with serve_scans(
+        sources, modality=card.modality, spacing_mm=card.spacing_mm, channels=card.channels, orientation=card.orientation
+    ) as served:
         yield from served.refused
         if served.address is None:
             return

@@ -58,13 +58,16 @@ class ScanServer:
 
 
 @contextmanager
-def serve_scans(sources: Sequence[Path], *, modality: str, spacing_mm: Sequence[float] | None, channels: int = 1) -> Iterator[ScanServer]:
+def serve_scans(
+    sources: Sequence[Path], *, modality: str, spacing_mm: Sequence[float] | None, channels: int = 1, orientation: str = "lps"
+) -> Iterator[ScanServer]:
     """Read scans and serve them while the block runs. Ingest shows its progress on stderr.
 
     Args:
         sources: files, or folders with all below them; NIfTI, NRRD, MetaImage, DICOM series.
         modality: "ct" or "mr".
         spacing_mm: zyx that they are resampled to; None: each scan's own.
+        orientation: "lps" or "file", as the scans were turned that the network was trained on.
         channels: of the images; with several a fourth axis is taken for them, with one it is a reason to refuse a scan.
     Raises:
         NotFoundError: a source does not exist, or there is no scan in them.
@@ -79,7 +82,17 @@ def serve_scans(sources: Sequence[Path], *, modality: str, spacing_mm: Sequence[
         folder = Path(temporary)
         spacing = () if spacing_mm is None else ("--spacing-mm", ",".join(repr(float(step)) for step in spacing_mm))
         fourth_axis = ("--fourth-axis", "channels") if channels > 1 else ()
-        options = ("--out", str(folder / "scans.zarr"), "--modality", modality, *spacing, *fourth_axis, "--json")
+        options = (
+            "--out",
+            str(folder / "scans.zarr"),
+            "--modality",
+            modality,
+            "--orientation",
+            orientation,
+            *spacing,
+            *fourth_axis,
+            "--json",
+        )
         report = _ingest([*command, "ingest", *options, "--", *map(str, sources)])
         refused = tuple(Refusal(id=each["id"], reason=each["reason"]) for each in report["refused"])
         token = secrets.token_urlsafe(32)

@@ -145,3 +145,17 @@ def test_a_signal_ends_the_server_too(scans: Path, tmp_path: Path, number: signa
     if number is signal.SIGTERM:
         assert code == 128 + signal.SIGTERM
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("orientation", "first"), [("lps", 3.0), ("file", 0.0)])
+def test_scans_are_turned_as_those_that_the_network_was_trained_on(temporary: Path, orientation: str, first: float) -> None:
+    voxels = np.zeros((4, 5, 6), np.int16)
+    voxels += np.arange(4, dtype=np.int16)[:, None, None]  # x runs to Right, so that turning reverses it
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.0, -1.0, 1.0, 1.0])), temporary / "ramp.nii")
+    with (
+        serve_scans([temporary / "ramp.nii"], modality="mr", spacing_mm=None, orientation=orientation) as served,
+        augclient.connect(served.address, token=served.token) as server,
+    ):
+        volume = server.volume("ramp")
+        assert volume.image[0, 0, 0, 0] == first
+        assert volume.info.source_shape == (6, 5, 4)
