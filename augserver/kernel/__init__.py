@@ -3,7 +3,7 @@
 from augserver.kernel.augment_queue import AugmentQueue
 from augserver.kernel.backend import Backend, open_backend
 from augserver.kernel.device_statistics import DeviceStatistics
+from augserver.kernel.in_process import warp
 from augserver.kernel.memory import allocate
-from augserver.kernel.warp import warp
 
 __all__ = ["AugmentQueue", "Backend", "DeviceStatistics", "allocate", "open_backend", "warp"]

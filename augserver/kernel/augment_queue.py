@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -51,6 +52,7 @@ class AugmentQueue:
         self._depth = depth
         self._changed = threading.Condition()
         self._order: deque[tuple[Future[None], NDArray[Any], NDArray[np.uint8] | None]] = deque()
+        self._reserved = 0  # places of pushes that allocate and check their batch
         self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(depth, thread_name_prefix="augment-queue")
 
     def push(
@@ -77,17 +79,32 @@ class AugmentQueue:
             BudgetError: the queue is full.
             StateError: the queue is closed.
         """
-        channels = volumes[0].image.shape[0] if volumes else 0
-        out_image = self._backend.allocate((len(volumes), channels, *shape), image_dtype)
-        out_label = self._backend.allocate((len(volumes), *shape), np.uint8) if label else None
-        pack_batch(volumes, params, out_image, out_label, nearest=nearest)  # refuses here and not at the pop
+        with self._place(timeout_s):  # before anything is allocated: those who wait for a place must not hold results
+            channels = volumes[0].image.shape[0] if volumes else 0
+            out_image = self._backend.allocate((len(volumes), channels, *shape), image_dtype)
+            out_label = self._backend.allocate((len(volumes), *shape), np.uint8) if label else None
+            pack_batch(volumes, params, out_image, out_label, nearest=nearest)  # refuses here and not at the pop
+            with self._changed:
+                if self._pool is None:
+                    raise StateError("the queue is closed; open another one")
+                work = self._pool.submit(self._backend.augment, tuple(volumes), tuple(params), out_image, out_label, nearest=nearest)
+                self._order.append((work, out_image, out_label))
+
+    @contextmanager
+    def _place(self, timeout_s: float | None) -> Iterator[None]:
+        """Hold one of the queue's places while the block runs."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._pool is None or len(self._order) < self._depth, timeout_s):
+            if not self._changed.wait_for(lambda: self._pool is None or len(self._order) + self._reserved < self._depth, timeout_s):
                 raise BudgetError(f"the queue holds {self._depth} batches, its depth; pop one first, or give timeout_s to wait for a pop")
             if self._pool is None:
                 raise StateError("the queue is closed; open another one")
-            work = self._pool.submit(self._backend.augment, tuple(volumes), tuple(params), out_image, out_label, nearest=nearest)
-            self._order.append((work, out_image, out_label))
+            self._reserved += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reserved -= 1
+                self._changed.notify_all()
 
     def pop(self) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
         """The results of the oldest batch: image (N, C, Z, Y, X) and label (N, Z, Y, X) or None. Waits until they are computed.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -67,8 +68,14 @@ class DatasetWriter:
             self._lock = WriterLock(self.path / layout.LOCK)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be made or written ({error}); choose another folder") from error
+        # What of all volumes each new one is compared with is kept by _keep(), as it is asked for at each of them.
+        self._records: dict[str, dict[str, Any]] = {}
+        self._taken: dict[str, str] = {}  # id without case -> id
+        self._added: dict[int, str] = {}  # class id -> the name that a label gave it
+        self._volumes_with: Counter[int] = Counter()  # class id -> in how many labels it occurs
         try:
-            self._records = self._resume()
+            for name, record in self._resume().items():
+                self._keep(name, record)
         except BaseException:
             self._lock.release()
             raise
@@ -98,8 +105,7 @@ class DatasetWriter:
     @property
     def classes(self) -> dict[int, str]:
         """Id -> name: background, those of the settings and those that labels added."""
-        added = {key: name for volume_id in sorted(self._records) for key, name in self.added_classes(volume_id).items()}
-        return {0: "background"} | added | self.given_classes
+        return {0: "background"} | self._added | self.given_classes
 
     @property
     def given_classes(self) -> dict[int, str]:
@@ -109,7 +115,7 @@ class DatasetWriter:
     @property
     def class_ids(self) -> set[int]:
         """The ids in labels of volumes, whether they have names or not."""
-        return {int(key) for record in self._records.values() for key in record["class_voxels"]}
+        return set(+self._volumes_with)
 
     def has(self, volume_id: str) -> bool:
         """Whether a whole volume of this id is in the dataset."""
@@ -150,7 +156,7 @@ class DatasetWriter:
             StoreError: the id is taken.
         """
         layout.check_id(volume_id)
-        taken = {name.casefold(): name for name in self._records}.get(volume_id.casefold())
+        taken = self._taken.get(volume_id.casefold())
         if taken is not None:
             raise StoreError(f"{self.path} already has volume {taken!r}; ids must differ in more than case, and volumes are never replaced")
         spacing_mm, affine = _check_geometry(volume_id, image, label, spacing_mm, affine)
@@ -188,7 +194,7 @@ class DatasetWriter:
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)  # gone already unless something failed
-        self._records[volume_id] = record
+        self._keep(volume_id, record)
         return info_of(volume_id, record)
 
     def added_classes(self, volume_id: str) -> dict[int, str]:
@@ -241,7 +247,7 @@ class DatasetWriter:
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        self._records[volume_id] = record
+        self._keep(volume_id, record)
         return info_of(volume_id, record)
 
     def finish(self) -> str:
@@ -312,6 +318,14 @@ class DatasetWriter:
             check_files(folder, records[name])
         return records
 
+    def _keep(self, volume_id: str, record: dict[str, Any]) -> None:
+        """A volume that is whole on disk, new or with another label."""
+        self._volumes_with.subtract(_class_ids(self._records.get(volume_id)))
+        self._volumes_with.update(_class_ids(record))
+        self._records[volume_id] = record
+        self._taken[volume_id.casefold()] = volume_id
+        self._added |= self.added_classes(volume_id)
+
     def _folder(self, volume_id: str) -> Path:
         """Where a volume is, with the last label that it was given."""
         staged = self.path / (layout.RELABELLED + volume_id)
@@ -331,6 +345,10 @@ class DatasetWriter:
     def _remove_partial(self) -> None:
         for folder in self.path.glob(f"{layout.PARTIAL}*"):
             shutil.rmtree(folder)
+
+
+def _class_ids(record: Mapping[str, Any] | None) -> list[int]:
+    return [] if record is None else [int(key) for key in record["class_voxels"]]
 
 
 def _check_settings(modality: str, classes: Mapping[int, str], preprocessing: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -131,3 +132,47 @@ def test_a_closed_queue_refuses(backend):
     queue.close()
     with pytest.raises(StateError, match="closed"):
         queue.push([volume_of(1)], [IDENTITY], SHAPE)
+
+
+class Counting:
+    """A backend that counts the arrays it hands out."""
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.allocated = 0
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    def allocate(self, shape, dtype):
+        self.allocated += 1
+        return self._backend.allocate(shape, dtype)
+
+
+def test_who_waits_for_a_place_holds_no_results(backend):
+    counting = Counting(backend)
+    with AugmentQueue(counting, depth=2) as queue:
+        pushers = [
+            threading.Thread(target=queue.push, args=([volume_of(k)], [IDENTITY], SHAPE), kwargs={"timeout_s": None}) for k in range(6)
+        ]
+        for thread in pushers:
+            thread.start()
+        for popped in range(6):
+            until = time.monotonic() + 10
+            while queue.statistics().waiting < min(2, 6 - popped):
+                assert time.monotonic() < until
+                time.sleep(0.001)
+            assert counting.allocated == min(popped + 2, 6)
+            queue.pop()
+        for thread in pushers:
+            thread.join(10)
+        assert queue.statistics().waiting == 0
+
+
+def test_a_refused_push_gives_its_place_back(backend):
+    with AugmentQueue(backend, depth=1) as queue:
+        for _ in range(3):
+            with pytest.raises(RecipeError):
+                queue.push([volume_of(1)], [replace(IDENTITY, noise_std=-1.0)], SHAPE)
+        queue.push([volume_of(1)], [IDENTITY], SHAPE)
+        assert queue.statistics().waiting == 1

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from augserver.errors import BackendError, BudgetError, GeometryError, RecipeError, RequestError
+from augserver.kernel import Backend, in_process, open_backend
 
 IDENTITY = np.eye(3, 4)
 IMAGE = np.arange(5 * 7 * 11, dtype=np.int16).reshape(5, 7, 11)
@@ -107,3 +112,31 @@ def test_bad_input_is_a_typed_error_that_names_it(warp, change, error, message):
     arguments = {"image": IMAGE, "affine": IDENTITY, "shape": (5, 7, 11)} | change
     with pytest.raises(error, match=message):
         warp(arguments.pop("image"), arguments.pop("affine"), arguments.pop("shape"), **arguments)
+
+
+def test_the_first_calls_of_many_threads_open_one_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def open_slowly(name: str) -> Backend:
+        opened.append(name)
+        all_wait.wait(0.2)  # nobody sets it: this is how long the others have to come in between
+        return open_backend("cpu", threads=1)
+
+    all_wait, backends = threading.Event(), {}
+    monkeypatch.setattr(in_process, "_backends", backends)
+    monkeypatch.setattr(in_process, "open_backend", open_slowly)
+    image = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    with ThreadPoolExecutor(4) as pool:
+        warped = list(pool.map(lambda _: in_process.warp(image, np.eye(3, 4), (2, 3, 4)), range(4)))
+    assert opened == ["auto"]
+    assert all(np.array_equal(each, image) for each in warped)
+    in_process.warp(image, np.eye(3, 4), (2, 3, 4), backend="cpu")  # it is open already, under the name of what "auto" took
+    assert opened == ["auto"]
+    for backend in set(backends.values()):
+        backend.close()
+
+
+def test_the_package_shows_the_function_and_no_module_hides_behind_it() -> None:
+    assert importlib.import_module("augserver.kernel").warp is in_process.warp
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("augserver.kernel.warp")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from augserver.errors import StoreError
@@ -127,3 +128,54 @@ def test_a_disk_that_fails_is_told_and_leaves_no_half_volume(
         writer.write("b", **volume(2))
         writer.finish()
     assert Dataset.open(path).volumes == ("a", "b")
+
+
+class Watched(dict):  # type: ignore[type-arg]
+    """A dict that counts how often someone walks through all of it."""
+
+    walks = 0
+
+    def __iter__(self) -> Any:
+        self.walks += 1
+        return super().__iter__()
+
+    def items(self) -> Any:
+        self.walks += 1
+        return super().items()
+
+    def values(self) -> Any:
+        self.walks += 1
+        return super().values()
+
+
+def test_a_volume_costs_the_same_however_many_there_are(tmp_path: Path, volume: Callable[..., Any]) -> None:
+    with DatasetWriter(tmp_path / "many.zarr", modality="ct") as writer:
+        writer.write("first", **volume(1))
+        for k in range(20_000):
+            writer._keep(f"v{k}", {"class_voxels": {"1": 5}, "added_classes": {"1": "liver"}})
+        writer._records = Watched(writer._records)
+        writer.write("last", **volume(2))
+        with pytest.raises(StoreError, match="already has volume 'v19999'"):
+            writer.write("V19999", **volume(3))
+        assert writer.classes == {0: "background", 1: "liver"}
+        assert 1 in writer.class_ids
+        assert writer._records.walks == 0
+
+
+def test_classes_follow_the_labels_that_volumes_have_now(tmp_path: Path, volume: Callable[..., Any]) -> None:
+    path = tmp_path / "labels.zarr"
+    given = volume(1)
+    one, two = np.zeros_like(given["label"]), np.zeros_like(given["label"])
+    one[0], two[0] = 7, 9
+    with DatasetWriter(path, modality="ct") as writer:
+        writer.write("a", **given | {"label": one})
+        assert writer.class_ids == {0, 7}
+        writer.write_label("a", two, {9: "spleen"})
+        assert writer.class_ids == {0, 9}
+        writer.finish()
+    with DatasetWriter.reopen(path) as writer:
+        assert writer.class_ids == {0, 9}
+        assert writer.classes == {0: "background", 9: "spleen"}
+        with pytest.raises(StoreError, match="already has volume 'a'"):
+            writer.write("A", **given)
+    assert Dataset.open(path).classes == {0: "background", 9: "spleen"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from augserver.augment.sample import SampleParams
+from augserver.backends import BACKENDS
 from augserver.errors import BudgetError, GeometryError, RecipeError, RequestError
 from augserver.kernel.backend import Backend, open_backend
 from augserver.volume import Volume, VolumeInfo
 
 T = TypeVar("T")
+
+_opening = threading.Lock()
+_backends: dict[str, Backend] = {}  # by what was asked for, and by their own names
 
 
 def warp(
@@ -83,9 +87,17 @@ def warp(
     return warped, out_label[0, 0] if flat else out_label[0]
 
 
-@functools.cache
 def _shared_backend(name: str) -> Backend:
-    return open_backend(name)
+    """The one that all calls of this process use; opened by the first of them, while the others wait."""
+    with _opening:
+        backend = _backends.get(name)
+        if backend is None and name == "auto":
+            backend = _backends.get(next(iter(BACKENDS)))  # which "auto" would open a second time
+        if backend is None:
+            backend = open_backend(name)
+            _backends.setdefault(backend.name, backend)
+        _backends[name] = backend
+        return backend
 
 
 def _as_volume(image: NDArray[Any], label: NDArray[Any] | None) -> tuple[Volume, bool]:
