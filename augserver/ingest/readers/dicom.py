@@ -21,9 +21,12 @@ from augserver.ingest.scan import Scan, geometry_of
 MIN_SLICES = 3  # of two, nobody can tell the slice distance from a gap
 _SAME_PLACE_MM = 1e-3
 # How far a slice may lie off the even grid. Headers round positions to 0.1 mm, which moves a slice and the ends of the grid by 0.05 mm per
-# axis; a slice that is missing moves others by at least a quarter of the distance (of four slices; by half of it in longer stacks).
+# axis. Where a slice is missing, one gap is twice the others, and slices lie a third (of four) to half of the distance off.
 _MAX_OFF_MM = 0.15
-_MAX_OFF_THIN = 0.2  # of the slice distance, where that is less
+_MAX_OFF_THIN = 0.3  # of the slice distance, where that is less
+_MAX_OFF_SHORT = 0.15  # the same, in a short stack
+_SHORT = 6  # slices
+_MAX_GAP = 1.5  # of the mean of the other gaps
 _MAX_OFF_THICK = 0.02  # of the slice distance, where that is more
 _MAX_TURN = 1e-3  # between direction cosines of slices: 0.5 mm over 500 mm
 _MAX_SKEW = 3e-3  # of the two axes of a slice: cosines rounded to three digits
@@ -166,7 +169,9 @@ def _slice_step(ordered: Sequence[DicomSlice], name: str) -> NDArray[np.float64]
     off = origins - origins[0] - np.arange(len(ordered))[:, None] * step
     distance = (heights[-1] - heights[0]) / (len(ordered) - 1)
     above = np.abs(heights - heights[0] - np.arange(len(ordered)) * distance)
-    if above.max() > max(min(_MAX_OFF_MM, _MAX_OFF_THIN * distance), _MAX_OFF_THICK * distance):
+    thin = _MAX_OFF_SHORT if len(ordered) < _SHORT else _MAX_OFF_THIN
+    is_even = above.max() <= max(min(_MAX_OFF_MM, thin * distance), _MAX_OFF_THICK * distance)
+    if not is_even or gaps.max() > _MAX_GAP * (gaps.sum() - gaps.max()) / (len(gaps) - 1) + _SAME_PLACE_MM:
         usual = float(np.median(gaps))
         worst = int(np.abs(gaps - usual).argmax())
         raise VolumeError(
