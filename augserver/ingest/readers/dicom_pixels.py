@@ -116,11 +116,10 @@ def _native(data: Any, one: DicomSlice, what: str, *, little: bool) -> NDArray[A
     bits, stored = int(data.BitsAllocated), int(data.BitsStored)
     size = one.rows * one.columns * bits // 8
     expected = size * one.frames
+    found = len(data.PixelData or b"")
     # Some writers pad the pixels; as many bytes as another frame are no padding.
-    if not expected <= len(data.PixelData) < expected + max(size, 2):
-        raise VolumeError(
-            f"{what}: the header promises {expected} bytes of pixels, the file has {len(data.PixelData)}; copy it again from its source"
-        )
+    if not expected <= found < expected + max(size, 2):
+        raise VolumeError(f"{what}: the header promises {expected} bytes of pixels, the file has {found}; copy it again from its source")
     kind = "i" if data.PixelRepresentation else "u"
     if bits == 8 and not little and data["PixelData"].VR == "OW":  # pairs of bytes were swapped as words
         swapped = np.frombuffer(data.PixelData, ">u2", len(data.PixelData) // 2).astype("<u2").tobytes()
