@@ -313,6 +313,6 @@ def _numbers(places: Sequence[Path]) -> Iterator[int]:
 def _broken_text(folder: Path, places: Sequence[int], files: Iterable[Path]) -> str:
     count = sum(file.parent == folder for file in files)
     return (
-        f"{folder.name}: {len(places)} of {count} DICOM files of this folder cannot be read, number {places[0]} by name first: "
-        "truncated or corrupt, and perhaps slices of this volume; copy them again, or take them out"
+        f"{folder.name}: {len(places)} of {count} DICOM files of this folder cannot be read or lack their pixels, number {places[0]} by "
+        "name first: truncated or corrupt, and perhaps slices of this volume; copy them again, or take them out"
     )

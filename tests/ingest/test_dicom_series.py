@@ -417,7 +417,7 @@ def test_a_broken_slice_spoils_only_the_series_of_its_folder(
     files[3].write_bytes(files[3].read_bytes()[:300])
     outcomes, _ = ingest_all(tmp_path / "in")
     assert [bool(outcome.reason) for outcome in outcomes] == [True, False]
-    assert "1 of 12 DICOM files of this folder cannot be read, number 4 by name first" in outcomes[0].reason
+    assert "1 of 12 DICOM files of this folder cannot be read or lack their pixels, number 4 by name first" in outcomes[0].reason
     assert sum(map(len, sort_series(sorted((tmp_path / "in").rglob("*.dcm"))).broken.values())) == 1
 
 

@@ -367,7 +367,7 @@ def test_unreadable_files_are_refused_or_counted(tmp_path: Path, save: Any, writ
     assert [volume["id"] for volume in report["volumes"]] == ["a"]
     reasons = {refused["id"]: refused["reason"] for refused in report["refused"]}
     assert "cannot be read" in reasons["b"]
-    assert "1 of 5 DICOM files of this folder cannot be read" in reasons["series"]
+    assert "1 of 5 DICOM files of this folder cannot be read or lack their pixels" in reasons["series"]
     assert report["skipped_files"] == {"unreadable file": 1}
     assert report["files"] == {"found": 8, "taken": 1, "refused": 6, "skipped": 1}
 

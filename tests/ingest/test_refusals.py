@@ -32,7 +32,7 @@ def test_a_truncated_slice_spoils_its_series_and_a_missing_one_is_noticed(
     assert "slice 79 of 79 (instance 79, at -49.24 mm): the header promises 8192 bytes of pixels, the file has 6192" in outcome.reason
     last.write_bytes(content[:1000])
     [outcome], _ = ingest_all(folder)
-    assert "1 of 79 DICOM files of this folder cannot be read, number 79 by name first" in outcome.reason
+    assert "1 of 79 DICOM files of this folder cannot be read or lack their pixels, number 79 by name first" in outcome.reason
     last.write_bytes(content)
     sorted(folder.rglob("*.dcm"))[30].unlink()
     [outcome], _ = ingest_all(folder)
