@@ -90,4 +90,5 @@ class IngestConfig:
             "labels": self.labelled or self.labels is not None,
         }
         # Only where it is asked for: datasets from before the option can be resumed without it.
-        return record if self.nifti_affine == "auto" else record | {"nifti_affine": self.nifti_affine}
+        later = {"nifti_affine": (self.nifti_affine, "auto"), "overlap": (self.overlap, "order")}
+        return record | {key: value for key, (value, default) in later.items() if value != default}

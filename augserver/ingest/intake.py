@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from augserver.errors import VolumeError
 from augserver.geometry import Affine, spacing_of
 from augserver.ingest.config import IngestConfig
-from augserver.ingest.label_place import place_label
+from augserver.ingest.label_carry import carry_onto
 from augserver.ingest.label_source import LabelSource
 from augserver.ingest.modality import said_of
 from augserver.ingest.naming import Naming
 from augserver.ingest.orthogonal import orthogonal_scan
 from augserver.ingest.plausibility import implausible
-from augserver.ingest.resample import carry_label, cover_share, resample_image, resampled_affine, resampled_shape
+from augserver.ingest.resample import resample_image, resampled_affine, resampled_shape
 from augserver.ingest.scan import Scan, canonical_scan
 from augserver.ingest.segments import LabelSegments
 from augserver.ingest.sources import Source, source_digest
@@ -30,8 +30,6 @@ from augserver.store.content import check_finite
 from augserver.store.records import GRID_AFFINE, GRID_SHAPE, NOTICES
 from augserver.store.writer import MAX_CHANNELS
 from augserver.volume import VolumeInfo
-
-_MANY_CLASSES = 160  # TotalSegmentator's and FreeSurfer's label maps have about 120; an 8-bit image has more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +80,7 @@ def take_in(index: int, source: Source, naming: Naming, writer: DatasetWriter, c
     volume_id = naming.choose(index, digests.result()[0])
     added = label.classes if isinstance(label, LabelSegments) and not writer.given_classes else None
     info = writer.write(volume_id, image, carried, spacing_of(affine), affine, provenance, added)
-    notes = (*provenance["conversions"], *_doubts(info, writer.given_classes))
+    notes = (*provenance["conversions"], *_unnamed(info, writer.given_classes))
     return Outcome(index=index, id=volume_id, info=info, notes=notes, notices=tuple(provenance[NOTICES]))
 
 
@@ -103,15 +101,12 @@ def _contradicted(source: Source, config: IngestConfig) -> tuple[str, ...]:
     return (f"may be {said.modality.upper()} and not {config.modality.upper()}: {said.because}",)
 
 
-def _doubts(info: VolumeInfo, classes: Mapping[int, str]) -> tuple[str, ...]:
-    """Notes on a label that has ids without a name although classes are named, or so many that it may be no label."""
-    notes: tuple[str, ...] = ()
+def _unnamed(info: VolumeInfo, classes: Mapping[int, str]) -> tuple[str, ...]:
+    """A note on ids that have no name although classes are named."""
     unnamed = [key for key in info.class_voxels if key and key not in classes]
-    if unnamed and classes:
-        notes += (f"label values that the classes do not name: {', '.join(f'{key} (called class_{key})' for key in unnamed)}",)
-    if len(info.class_voxels) > _MANY_CLASSES:
-        notes += (f"the label has {len(info.class_voxels)} different values: is it an image?",)
-    return notes
+    if not unnamed or not classes:
+        return ()
+    return (f"label values that the classes do not name: {', '.join(f'{key} (called class_{key})' for key in unnamed)}",)
 
 
 def _digests(source: Source, label: LabelSource | None) -> tuple[str, str | None]:
@@ -140,9 +135,7 @@ def _read(
     try:
         scan = source.read(config.modality, config.nifti_affine)
         _check_channels(scan, source, config)
-        notices = contradicted + implausible(scan.voxels, modality=config.modality, stem=source.stem)
-        if notices and config.strict:
-            raise VolumeError(f"{source.stem}: {'; '.join(notices)}; --strict refuses it")
+        notices = _checked_notices(contradicted + implausible(scan.voxels, modality=config.modality, stem=source.stem), source, config)
         original = canonical_scan(scan) if config.orientation == "lps" else scan
         provenance = {
             "format": original.format,
@@ -158,11 +151,17 @@ def _read(
         del original
         carried: NDArray[np.uint8] | None = None
         if label is not None:
-            carried, label_notes = _carry(label, (grid, grid_affine), (image.shape[1:], affine), config, source.stem)
-            notes += label_notes
+            carried, told, doubts = carry_onto(label, (grid, grid_affine), (image.shape[1:], affine), config, name=source.stem)
+            notes, notices = notes + told, notices + _checked_notices(doubts, source, config)
     except MemoryError as error:
         raise VolumeError(f"{source.stem}: does not fit into memory; close other programs, or split the scan") from error
     return image, carried, affine, provenance | {"conversions": list(notes), NOTICES: list(notices)}
+
+
+def _checked_notices(notices: tuple[str, ...], source: Source, config: IngestConfig) -> tuple[str, ...]:
+    if notices and config.strict:
+        raise VolumeError(f"{source.stem}: {'; '.join(notices)}; --strict refuses it")
+    return notices
 
 
 def _check_channels(scan: Scan, source: Source, config: IngestConfig) -> None:
@@ -190,43 +189,6 @@ def _prepare(scan: Scan, source: Source, config: IngestConfig) -> tuple[NDArray[
         affine = resampled_affine(affine, config.spacing_mm)
         notes += (f"resampled from {_shown(spacing)} to {_shown(config.spacing_mm)} mm",)
     return image, affine, notes
-
-
-def _carry(
-    label: LabelSource,
-    image: tuple[tuple[int, int, int], Affine],
-    target: tuple[tuple[int, ...], Affine],
-    config: IngestConfig,
-    name: str,
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The label on the grid `target` and notes on it; `image` is the grid of the scan as its file has it."""
-    ids, affine, notes = label.read(overlap=config.overlap, nifti_affine=config.nifti_affine)
-    shape, image_affine = image
-    affine, same, told = place_label(ids.shape, affine, shape, image_affine, by_voxel=config.labels_by_voxel, name=name)
-    notes = told + notes
-    cover = 1.0 if same else cover_share(shape, image_affine, ids.shape, affine)
-    if cover == 0:
-        raise VolumeError(f"{name}: the label does not overlap the image anywhere: they do not belong together, or one has a wrong origin")
-    if cover < config.min_label_cover:
-        raise VolumeError(
-            f"{name}: the label's grid covers {cover:.0%} of the image, at least {config.min_label_cover:.0%} is needed: beyond it nobody "
-            "looked; crop the image to its label, or lower --min-label-cover to count the rest as background"
-        )
-    if not same:
-        notes += (f"label carried over from its own grid, which covers {cover:.1%} of the image",)
-    (depth, height, width), target_affine = target
-    carried = carry_label(ids, affine, (depth, height, width), target_affine)
-    if not same or carried.shape != ids.shape:
-        lost = sorted(_ids_in(ids) - _ids_in(carried))
-        notes += (f"classes {', '.join(map(str, lost))} have voxels in the label, and none in the volume",) if lost else ()
-    return carried, notes
-
-
-def _ids_in(label: NDArray[np.uint8]) -> set[int]:
-    found = np.zeros(256, bool)
-    for plane in label:
-        found[plane] = True
-    return set(np.flatnonzero(found).tolist())
 
 
 def _check_size(shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float] | None, *, name: str) -> None:

@@ -19,7 +19,7 @@ from augserver.ingest.masks import merge_masks
 from augserver.ingest.readers.dicom import stack_of
 from augserver.ingest.readers.dicom_header import DicomSlice
 from augserver.ingest.readers.formats import READERS, files_of, read_file, split_suffix
-from augserver.ingest.scan import one_channel
+from augserver.ingest.scan import Scan, one_channel
 
 LABEL_SUFFIXES = (*READERS, ".seg.nrrd", ".seg.nhdr")
 """Of files that may be labels; 3D Slicer calls its segmentation of case1.nrrd case1.seg.nrrd."""
@@ -59,6 +59,11 @@ class LabelSource(Protocol):
         """
 
 
+def read_notes(scan: Scan) -> tuple[str, ...]:
+    """What the reader of a label's file has to say."""
+    return tuple(f"label: {note}" for note in scan.notes)
+
+
 @dataclass(frozen=True, slots=True)
 class LabelFile:
     """One file whose values are class ids."""
@@ -79,7 +84,7 @@ class LabelFile:
                 "if each channel is a class (one-hot), join them in one 3-D file, for example by argmax over the channels"
             )
         ids, notes = class_ids(scan.voxels[0], name=self.path.name)
-        return LabelGrid(ids, scan.affine, notes)
+        return LabelGrid(ids, scan.affine, read_notes(scan) + notes)
 
 
 @dataclass(frozen=True, slots=True)

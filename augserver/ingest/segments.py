@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
-from augserver.ingest.label_source import LabelGrid
+from augserver.ingest.label_source import LabelGrid, read_notes
 from augserver.ingest.label_values import is_almost_whole, shown_values
 from augserver.ingest.masks import merge_masks
 from augserver.ingest.readers.formats import files_of, read_file
@@ -96,7 +96,7 @@ class LabelSegments:
         layers = [_layer_ids(voxels, owners[layer], f"{self.path.name}: layer {layer}") for layer, voxels in enumerate(scan.voxels)]
         names = self.classes
         told = ", ".join(f"{name} is {class_id}" for class_id, name in names.items())
-        notes: tuple[str, ...] = (f"segments by name: {told or 'none'}",)
+        notes = (*read_notes(scan), f"segments by name: {told or 'none'}")
         counts = Counter(same_name(one.name) for one in self.segments)
         repeated = sorted({one.name for one in self.segments if counts[same_name(one.name)] > 1})
         if repeated:

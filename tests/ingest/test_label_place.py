@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
+import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -195,19 +196,37 @@ def test_a_cropped_label_is_placed_where_a_low_cover_is_allowed(ingest_pair: Cal
 
 def test_classes_that_no_voxel_of_the_volume_has_are_told(ingest_pair: Callable[..., Any]) -> None:
     outcome, _ = ingest_pair(UPRIGHT, lambda path: nifti(path, drawn()[1:], moved(UPRIGHT, z=1)), min_label_cover=0.5)
-    assert not any("none in the volume" in note for note in outcome.notes)  # the crop has lost class 3, not we
+    assert outcome.notices == ()  # the crop has lost class 3, not we
 
 
 def test_a_class_of_one_voxel_beyond_the_image_is_told(ingest_pair: Callable[..., Any]) -> None:
     label = np.concatenate([drawn(), np.full((1, *SHAPE[1:]), 9, np.uint8)])
     outcome, got = ingest_pair(UPRIGHT, lambda path: nifti(path, label, UPRIGHT))
     np.testing.assert_array_equal(got, drawn())
-    assert "classes 9 have voxels in the label, and none in the volume" in outcome.notes
+    assert outcome.notices == ("classes 9 have voxels in the label, and none in the volume",)
 
 
 def test_an_image_given_for_a_label_is_doubted(ingest_pair: Callable[..., Any]) -> None:
     outcome, _ = ingest_pair(UPRIGHT, lambda path: nifti(path, np.resize(np.arange(256), SHAPE).astype(np.uint8), UPRIGHT))
-    assert "the label has 256 different values: is it an image?" in outcome.notes
+    assert outcome.notices == ("its label has 256 different values: is it an image?",)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_a_label_without_any_geometry_is_taken_voxel_for_voxel_alone(
+    tmp_path: Path, ingest_pair: Callable[..., Any], ingest_all: Callable[..., Any], suffix: str
+) -> None:
+    def write(path: Path) -> None:
+        if suffix == ".nii.gz":
+            nibabel.save(nibabel.Nifti1Image(drawn().T, None), path)
+        else:
+            nrrd.write(str(path.with_name("s.nrrd")), drawn().T)
+
+    outcome, _ = ingest_pair(OBLIQUE, write)
+    assert outcome.info is None
+    assert "if it is a label, pass --labels-by-voxel" in outcome.reason
+    [outcome], dataset = ingest_all(tmp_path / "im", labels=str(tmp_path / "lb"), labels_by_voxel=True)
+    assert any("AGAINST ITS HEADER" in note for note in outcome.notes)
+    np.testing.assert_array_equal(dataset.read("s").label[:, ::-1, ::-1], drawn())
 
 
 @pytest.mark.parametrize("step", [3.0, -3.0])

@@ -16,7 +16,7 @@ class Reader(NamedTuple):
     """How files of a format are read.
 
     Attributes:
-        read: the scan of a file, by one of nifti_affine.NIFTI_AFFINES, which only NIfTI heeds.
+        read: the scan of a file, by one of nifti_affine.NIFTI_AFFINES, which only NIfTI heeds, or UNPLACED.
         files: every file that its voxels and geometry come from.
         voxel_count: how many values its header promises.
     """
@@ -27,7 +27,7 @@ class Reader(NamedTuple):
 
 
 _NIFTI = Reader(read_nifti, nifti_files, nifti_voxel_count)
-_NRRD = Reader(lambda path, _: read_nrrd(path), nrrd_files, nrrd_voxel_count)
+_NRRD = Reader(read_nrrd, nrrd_files, nrrd_voxel_count)
 _METAIMAGE = Reader(lambda path, _: read_metaimage(path), metaimage_files, metaimage_voxel_count)
 READERS: dict[str, Reader] = {
     ".nii.gz": _NIFTI,
@@ -48,7 +48,7 @@ def read_file(path: Path, nifti_affine: str = "auto") -> Scan:
 
     Args:
         path: of the file; of a pair, the header.
-        nifti_affine: one of nifti_affine.NIFTI_AFFINES.
+        nifti_affine: one of nifti_affine.NIFTI_AFFINES, or UNPLACED.
     Raises:
         VolumeError: as the readers.
     """

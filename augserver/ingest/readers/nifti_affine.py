@@ -10,11 +10,13 @@ from nibabel.quaternions import quat2mat
 from numpy.typing import NDArray
 
 from augserver.errors import GeometryError, VolumeError
-from augserver.geometry import Affine, affine_from_ras
+from augserver.geometry import Affine, affine_from_ras, affine_of
 from augserver.ingest.readers.units import affine_in_mm
 
 NIFTI_AFFINES = ("auto", "sform", "qform")
 """Which of two forms that disagree is believed; "auto": the sform where nibabel and SimpleITK agree on it, else neither."""
+UNPLACED = "unplaced"
+"""Neither form, but the place of voxel numbers: for labels that are taken voxel for voxel, in any format."""
 _SCANNER = 1  # code of a form
 _UNITS = {0: "mm", 1: "m", 2: "mm", 3: "um"}
 _HALF_TURN = 3 * float(np.finfo(np.float32).eps)  # |1 - b² - c² - d²| below which a is 0, as nibabel has it
@@ -37,11 +39,13 @@ def affine_of_nifti(fields: Any, shape: Sequence[int], believe: str, *, name: st
     Args:
         fields: nibabel's header.
         shape: (x, y, z).
-        believe: one of NIFTI_AFFINES.
+        believe: one of NIFTI_AFFINES, or UNPLACED.
         name: for errors.
     Raises:
         VolumeError: no form is set, none is good, or they contradict each other and `believe` does not say which is right.
     """
+    if believe == UNPLACED:
+        return affine_of((1, 1, 1)), ()
     forms = {}
     if fields["sform_code"]:
         forms["sform"] = _sform(fields)
@@ -50,7 +54,7 @@ def affine_of_nifti(fields: Any, shape: Sequence[int], believe: str, *, name: st
     if not forms:
         raise VolumeError(
             f"{name}: neither qform nor sform is set, so which way is left, front and up is unknown; "
-            "set one, for example with nibabel's img.set_sform(affine, 1)"
+            "set one, for example with nibabel's img.set_sform(affine, 1), or if it is a label, pass --labels-by-voxel"
         )
     good = {key: form.affine for key, form in forms.items() if form.affine is not None}
     if not good:

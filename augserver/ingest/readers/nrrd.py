@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
+from augserver.geometry import affine_of
 from augserver.ingest.readers.data_files import data_file, is_pattern, listed_files, numbered_files
+from augserver.ingest.readers.nifti_affine import UNPLACED
 from augserver.ingest.readers.nrrd_affine import affine_of_nrrd
 from augserver.ingest.readers.nrrd_header import NrrdHeader, read_nrrd_header
 from augserver.ingest.readers.payload import Payload, read_payload
@@ -43,11 +45,14 @@ _PACKINGS = {
 }  # fmt: skip
 
 
-def read_nrrd(path: Path) -> Scan:
+def read_nrrd(path: Path, believe: str = "auto") -> Scan:
     """Read a .nrrd, or a .nhdr whose data files lie in its folder or below.
 
     An axis without a direction comes back as channels, whatever it means; the caller decides whether to take them.
 
+    Args:
+        path: of the header.
+        believe: with nifti_affine.UNPLACED, a header without a place in the patient will do.
     Raises:
         VolumeError: truncated, corrupt, no 3-D grid of real numbers, or its place in the patient is not given.
     """
@@ -55,7 +60,10 @@ def read_nrrd(path: Path) -> Scan:
     try:
         header = read_nrrd_header(path)
         sizes = _sizes(header, name)
-        affine, spatial, notes = affine_of_nrrd(header, sizes, name)
+        if believe == UNPLACED and len(sizes) == 3:
+            affine, spatial, notes = affine_of((1, 1, 1)), (0, 1, 2), ()
+        else:
+            affine, spatial, notes = affine_of_nrrd(header, sizes, name)
         check_grid(tuple(sizes[axis] for axis in spatial), name=name)
         voxels = read_payload(_payload(header, path), _dtype(header, name), sizes[::-1], name=name)
     except OSError as error:

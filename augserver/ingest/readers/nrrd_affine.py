@@ -20,6 +20,7 @@ _TO_LPS = {
 }  # fmt: skip
 _WITH_TIME = {"left-posterior-superior-time": "lps", "lpst": "lps", "right-anterior-superior-time": "ras", "rast": "ras",
               "left-anterior-superior-time": "las", "last": "las"}  # fmt: skip
+_LABEL = ", or if it is a label, pass --labels-by-voxel"
 _SPATIAL_KINDS = ("domain", "space", "???", "none")
 _CHANNEL_KINDS = (*_SPATIAL_KINDS, "list", "vector", "time", "scalar", "stub")
 _QUOTED = re.compile(r'"([^"]*)"|(\S+)')
@@ -43,7 +44,7 @@ def affine_of_nrrd(header: NrrdHeader, sizes: tuple[int, ...], name: str) -> tup
 def _directions(header: NrrdHeader, dimension: int, name: str) -> list[NDArray[np.float64] | None]:
     """Per axis its step through space, or None where it has none."""
     if "spacedirections" not in header.fields:
-        raise VolumeError(f"{name}: has no 'space directions', so the voxels have no place in the patient; add it to the header")
+        raise VolumeError(f"{name}: has no 'space directions', so the voxels have no place in the patient; add it to the header{_LABEL}")
     text = header.fields["spacedirections"]
     directions = [_vector(found[2]) for found in _VECTOR.finditer(text)]
     if _VECTOR.sub("", text).strip() or len(directions) != dimension:
@@ -98,7 +99,7 @@ def _placed(
     if signs is None:
         raise VolumeError(
             f"{name}: space is {fields.get('space')!r}, so which way is left, front and up is unknown; "
-            f"allowed: {', '.join(list(_TO_LPS)[::2])}; correct the header"
+            f"allowed: {', '.join(list(_TO_LPS)[::2])}; correct the header{_LABEL}"
         )
     if "spaceorigin" not in fields:
         raise VolumeError(f"{name}: has no 'space origin', so the voxels have no place in the patient; add it to the header")
