@@ -32,8 +32,10 @@ _METAIMAGE = Reader(lambda path, _: read_metaimage(path), metaimage_files, metai
 READERS: dict[str, Reader] = {
     ".nii.gz": _NIFTI,
     ".nii.bz2": _NIFTI,
+    ".nii.zst": _NIFTI,  # refused with its reason
     ".nii": _NIFTI,
     ".hdr.gz": _NIFTI,
+    ".hdr.bz2": _NIFTI,
     ".hdr": _NIFTI,
     ".nrrd": _NRRD,
     ".nhdr": _NRRD,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +73,12 @@ def read_metaimage_header(path: Path) -> MetaHeader:
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while file.tell() < _MAX_HEADER_BYTES and (line := file.readline(_MAX_HEADER_BYTES)):
-            key, *value = re.split("[=:]", line.decode("utf-8", "replace"), maxsplit=1)
-            key = key.strip()
-            if not value:
+            text = line.decode("utf-8", "replace")
+            key, separator, value = (part.strip() for part in text.partition("=" if "=" in text else ":"))
+            if not separator:
                 continue
-            if key in fields:
+            if fields.setdefault(key, value) != value:
                 raise VolumeError(f"{path.name}: {key} is there twice in the header; leave the right one")
-            fields[key] = value[0].strip()
             if key == "ElementDataFile":
                 end = file.tell()
                 names = file.read(_MAX_HEADER_BYTES).decode("utf-8", "replace").splitlines() if fields[key].startswith("LIST") else []

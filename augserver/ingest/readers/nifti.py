@@ -72,11 +72,11 @@ def nifti_voxel_count(path: Path) -> int:
 
 def is_pair_header(path: Path) -> bool:
     """Whether a file is named as the header of a pair."""
-    return path.name.lower().removesuffix(".gz").endswith(".hdr")
+    return path.name.lower().removesuffix(".gz").removesuffix(".bz2").endswith(".hdr")
 
 
 def image_of_pair(header: Path) -> Path:
-    """The .img or .img.gz that belongs to a .hdr or .hdr.gz; the case of suffixes does not count.
+    """The .img (.img.gz, .img.bz2) that belongs to a .hdr (.hdr.gz, .hdr.bz2); the case of suffixes does not count.
 
     Raises:
         VolumeError: there is none, or more than one.
@@ -84,7 +84,7 @@ def image_of_pair(header: Path) -> Path:
     stem = header.name[: header.name.lower().rindex(".hdr")]
     upper = header.name[len(stem) :].isupper()
     beside = {file.name for file in header.parent.iterdir() if file.name.startswith(stem) and file.is_file()}
-    for suffix in (".img", ".img.gz"):
+    for suffix in (".img", ".img.gz", ".img.bz2"):
         found = sorted(name for name in beside if name[len(stem) :].lower() == suffix)
         alike = stem + (suffix.upper() if upper else suffix)
         if len(found) > 1 and alike not in found:
@@ -109,6 +109,8 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
     """A stream of the unpacked content, and how it was packed, which the content says, not the name."""
     with path.open("rb") as file:
         packing = sniffed_packing(file)
+        if packing == "zstd":
+            raise VolumeError(f"{path.name}: is packed by zstd, which is not read; unpack it with `unzstd`, or pack it by gzip")
         yield unpacked(file, packing), packing
 
 

@@ -92,8 +92,6 @@ def read_nrrd_header(path: Path) -> NrrdHeader:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Key, separator and value of a line; which of the two separators stands first decides."""
-    found = re.search(r": |:=|:$", text)
-    if found is None:
-        return text, "", ""
-    return text[: found.start()], found[0], text[found.end() :]
+    """Key, separator and value of a line: "field: value", also without the blank, or "key:=value"."""
+    key, colon, value = text.partition(":")
+    return (key, ":=", value[1:]) if value.startswith("=") else (key, colon, value)

@@ -23,6 +23,7 @@ _MOST_BYTES = {"raw": 1, "gzip": 1040, "zlib": 1040, "bzip2": 1 << 21, "hex": 1}
 """Bytes of voxels per byte of a file, at most: deflate packs 1032 into one, bzip2 millions that are equal."""
 _MAX_PADDING = 4096  # zero bytes that some writers leave after the voxels
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def unpacked(file: IO[bytes], packing: str) -> IO[bytes]:
@@ -46,11 +47,13 @@ def unpacked(file: IO[bytes], packing: str) -> IO[bytes]:
 
 
 def sniffed_packing(file: IO[bytes]) -> str:
-    """How a whole file is packed, by its first bytes: "gzip", "bzip2" or "raw"."""
+    """How a whole file is packed, by its first bytes: "gzip", "bzip2", "zstd" (which `unpacked` does not know) or "raw"."""
     start = file.read(4)
     file.seek(0)
     if start[:2] == _GZIP_MAGIC:
         return "gzip"
+    if start == _ZSTD_MAGIC:
+        return "zstd"
     return "bzip2" if start[:3] == b"BZh" and start[3:].isdigit() else "raw"
 
 

@@ -102,6 +102,15 @@ def test_fields_and_encodings(tmp_path: Path, changes: dict[str, str | None], pa
     assert voxel_count(path) == 60
 
 
+def test_fields_that_no_reader_knows_may_stand_twice(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_bytes(b"0008|0020 = a: b\nname:x = 1\nname:y = 2\nNDims = 3\n" + path.read_bytes())
+    assert_as_written(read_file(path))
+    path.write_bytes(b"NDims = 4\n" + path.read_bytes())
+    with pytest.raises(VolumeError, match="NDims is there twice"):
+        read_file(path)
+
+
 def test_lines_as_other_writers_have_them(tmp_path: Path) -> None:
     for sign, end in ((" = ", "\r\n"), ("=", "\n"), (" : ", "\n"), (":", "\n")):
         assert_as_written(read_file(written(tmp_path, sign=sign, end=end)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import re
 import struct
@@ -230,12 +232,15 @@ def test_the_guard_of_nifti_2_tells_a_copy_in_text_mode(tmp_path: Path) -> None:
             read(tmp_path, sent)
 
 
-@pytest.mark.parametrize("suffixes", [(".hdr", ".img"), (".HDR", ".IMG"), (".hdr", ".IMG"), (".Hdr", ".img"), (".hdr", ".img.gz")])
+@pytest.mark.parametrize(
+    "suffixes", [(".hdr", ".img"), (".HDR", ".IMG"), (".hdr", ".IMG"), (".Hdr", ".img"), (".hdr", ".img.gz"), (".hdr.bz2", ".img.bz2")]
+)
 def test_pairs_find_each_other_whatever_the_case_of_their_suffixes(tmp_path: Path, suffixes: tuple[str, str]) -> None:
     nibabel.Nifti1Pair(VOXELS, AFFINE).to_filename(tmp_path / "a.hdr")
-    nibabel.Nifti1Pair(VOXELS, AFFINE).to_filename(tmp_path / "a.img.gz")
-    image = (tmp_path / ("a.img.gz" if suffixes[1].endswith("gz") else "a.img")).read_bytes()
-    header = (tmp_path / "a.hdr").read_bytes()
+    pack = {"gz": gzip.compress, "z2": bz2.compress}
+    header, image = (
+        pack.get(suffix[-2:], bytes)((tmp_path / name).read_bytes()) for suffix, name in zip(suffixes, ("a.hdr", "a.img"), strict=True)
+    )
     (tmp_path / "pair").mkdir()
     names = [tmp_path / "pair" / f"Scan.hdr.1{suffix}" for suffix in suffixes]
     for file, data in zip(names, (header, image), strict=True):
@@ -258,15 +263,14 @@ def test_a_pair_with_an_offset_or_the_magic_of_a_single_file(tmp_path: Path) -> 
 
 
 def test_the_packing_is_what_the_content_says(tmp_path: Path) -> None:
-    import bz2
-    import gzip
-
     plain = bytes(content())
     for name in ("a.nii", "a.nii.gz", "a.nii.bz2", "A.NII.GZ"):
         for data in (plain, gzip.compress(plain), bz2.compress(plain)):
             assert_as_written(read(tmp_path, data, name))
         with pytest.raises(VolumeError, match=r"(?i)a\.nii"):
             read(tmp_path, bz2.compress(plain)[:-9], name)
+    with pytest.raises(VolumeError, match="is packed by zstd, which is not read; unpack it with `unzstd`"):
+        read(tmp_path, b"\x28\xb5\x2f\xfd" + plain, "a.nii.zst")
 
 
 def test_the_case_of_qfac_0(shared_cases: Path) -> None:

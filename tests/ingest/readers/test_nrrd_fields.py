@@ -17,6 +17,7 @@ from augserver.errors import VolumeError
 from augserver.ingest.readers.formats import files_of, read_file, voxel_count
 from augserver.ingest.readers.nrrd_header import read_nrrd_header
 from augserver.ingest.scan import Scan
+from augserver.ingest.sources import find_sources
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (3, 4, 5)).astype(np.int16)
 RAW = VOXELS.astype("<i2").tobytes()
@@ -111,6 +112,7 @@ def test_lines_as_other_writers_end_and_fill_them(tmp_path: Path) -> None:
     path = written(tmp_path, lines=lines, magic="NRRD0001")
     assert_as_written(read_file(path))
     assert read_nrrd_header(path).key_values == {"Segment0_Name": "a: b := c", "key": "value"}
+    assert_as_written(read_file(written(tmp_path, {"encoding": None}, lines=["encoding:raw", "content:xyz"])))
     assert_as_written(read_file(written(tmp_path, lines=["frob: 1"])), "that NRRD does not have are ignored: frob")
     assert_as_written(read_file(written(tmp_path, {"axis mins": "1 2 3"})), "axis mins and maxs are ignored")
     assert_as_written(read_file(written(tmp_path, {"spacings": "0.70711 0.8 3"})))
@@ -316,6 +318,16 @@ def test_slices_in_falling_order(parts: Path) -> None:
 def test_data_files_that_are_not_there(parts: Path, name: str, listed: tuple[str, ...], reason: str) -> None:
     with pytest.raises(VolumeError, match=reason):
         read_file(written(parts, {"data file": name}, b"", lines=listed, last=""))
+
+
+def test_data_files_count_as_their_headers_whatever_they_are_called(parts: Path) -> None:
+    for number in (1, 2, 3):
+        (parts / f"s{number:02}.raw").rename(parts / f"plane.{number:03}")
+    header = written(parts, {"data file": "plane.%03d 1 3 1", "byte skip": "2"}, b"")
+    found = find_sources([parts])
+    assert found.voxel_files == {header: [parts / f"plane.{number:03}" for number in (1, 2, 3)]}
+    assert found.skipped == {"voxel file without a header": 3, ".gz": 3}
+    assert [source.files() for source in found.sources] == [[header, *found.voxel_files[header]]]
 
 
 def test_the_cases_of_data_files(shared_cases: Path) -> None:
