@@ -302,16 +302,16 @@ def test_close_while_the_receiver_starts_wakes_the_reader_too(running, monkeypat
     running.servicer.refuse = lambda request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
     with augclient.connect(running.address) as server:
         stream = server.stream(RECIPE, patch=PATCH, batch_size=4)
-        start = stream._start
+        make = stream._delivery._receive
 
-        def start_late():
-            receiver = start()
+        def make_late(*arguments):
+            receiver = make(*arguments)
             closer = threading.Thread(target=stream.close)  # next() has not stored the receiver yet
             closer.start()
             closer.join()
             return receiver
 
-        monkeypatch.setattr(stream, "_start", start_late)
+        monkeypatch.setattr(stream._delivery, "_receive", make_late)
         with pytest.raises(errors.StateError, match="closed"):
             next(stream)
 

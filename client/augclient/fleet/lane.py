@@ -70,6 +70,7 @@ class Lane:
         self._call: Any = None
         self._partial: Share | None = None  # the share that is under way
         self._stopping = False
+        self._bell = merge.hand_over.make_bell()
         self._thread = threading.Thread(target=self._run, name=f"augclient-{member}", daemon=True)
         self._thread.start()
 
@@ -77,7 +78,7 @@ class Lane:
         """Cancel its call and let it end; returns before it has."""
         with self._changed:
             self._stopping = True
-            self._changed.notify_all()
+            self._bell.ring()
             self.cancel()
 
     def join(self) -> None:
@@ -101,6 +102,7 @@ class Lane:
         except Exception as caught:  # the receiver judges it
             error = caught
         finally:
+            self._merge.hand_over.drop_bell(self._bell)
             self._road.close()  # its ring goes back to the server, which may be asked to stand in no more
             with self._changed:
                 self.error = None if self._stopping else error
@@ -176,9 +178,13 @@ class Lane:
 
     def _wait_for_room(self) -> bool:
         """Wait until the next share may be received; False when there is none, or the lane is stopping."""
-        return wait_in_call(self._changed, self._has_room, lambda: self._call)
+        return wait_in_call(self._bell, self._has_room, lambda: self._call)
 
     def _has_room(self) -> bool | None:
+        with self._changed:
+            return self._decide_room()
+
+    def _decide_room(self) -> bool | None:
         if self._stopping:
             return False
         if not self._merge.may_receive(self.step):

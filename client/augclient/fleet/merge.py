@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable
 
 from augclient.errors import WireError
@@ -20,6 +19,7 @@ from augclient.stream.assembly import read_message
 from augclient.stream.batch import Batch, Sample, samples_from_proto
 from augclient.stream.buffers import BufferPool
 from augclient.stream.form import BatchMemory
+from augclient.stream.hand_over import HandOver
 from augclient.stream.spec import StreamSpec
 from augclient.wire.parts import Part
 from augclient.wire.v1 import augserver_pb2 as pb
@@ -43,35 +43,21 @@ class BatchMerge:
         self.spec = spec
         self.first_open = first  # the first step that is not whole
         self._pool = pool
-        self._prefetch = prefetch
-        self._untaken = first
         self._open: dict[int, _OpenBatch] = {}
-        self._ready: deque[Batch] = deque()
+        self.hand_over = HandOver(first, spec.stride, prefetch)
 
     @property
     def all_received(self) -> bool:
         """Whether the last batch is whole."""
         return self.spec.stop is not None and self.first_open >= self.spec.stop
 
-    def take(self) -> Batch | None:
-        """The next batch in order, if it is whole."""
-        if not self._ready:
-            return None
-        self._untaken += self.spec.stride
-        return self._ready.popleft()
-
     def may_receive(self, step: int) -> bool:
         """Whether there is room for batch `step` beside those that were received and not taken."""
-        return step < self._untaken + self._prefetch * self.spec.stride
+        return self.hand_over.may_receive(step)
 
     def forget_open(self) -> None:
         """Drop what is not whole: its servers change, and all of it will be asked for again."""
         self._open.clear()
-
-    def drop_ready(self) -> None:
-        """Drop all batches."""
-        self._open.clear()
-        self._ready.clear()
 
     def begin_share(self, step: int, header: memoryview, takes: Callable[[str], bool], sender: str) -> Share:
         """Where the samples of a share belong.
@@ -115,7 +101,7 @@ class BatchMerge:
         while (batch := self._open.get(self.first_open)) is not None and not batch.left:
             del self._open[self.first_open]
             samples = tuple(sample for sample in batch.whole if sample is not None)
-            self._ready.append(Batch(self.first_open, batch.memory.image, batch.memory.label, samples))
+            self.hand_over.put(Batch(self.first_open, batch.memory.image, batch.memory.label, samples))
             self.first_open += self.spec.stride
         return self.first_open > begun
 

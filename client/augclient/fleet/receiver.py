@@ -1,6 +1,6 @@
 """A stream from several servers: each sends the samples of the volumes that fall to it, here they become whole batches in order.
 
-    roster: who is up -> one lane per member -> BatchMerge -> take()
+    roster: who is up -> one lane per member -> BatchMerge -> HandOver
        ^                    |
        '---- lost ----------'   a member is lost, returns, or is new: all lanes end, and begin again at the first batch that is not whole
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +27,11 @@ from augclient.fleet.roster import Roster
 from augclient.stream.batch import Batch
 from augclient.stream.outage import is_lost
 from augclient.stream.road import Road
+from augclient.stream.thread_start import start_aside
 from augclient.wire.status import error_from_rpc
 from augclient.wire.v1 import augserver_pb2 as pb
+
+_LOOK_S = 0.1  # how soon a close() is seen, which takes no lock and so notifies nobody
 
 
 class FleetReceiver:
@@ -59,63 +63,63 @@ class FleetReceiver:
         self._reconnect_s = reconnect_s
         self._step_timeout_s = step_timeout_s
         self._hedge_s = hedge_s
-        # re-entrant (a Condition's own choice), as a garbage collection under it may end a Stream and call close()
+        # Never taken by the trainer's thread, which an interrupt could let leave with it. Re-entrant (a Condition's own choice), as a
+        # garbage collection under it may end a Stream.
         self._changed = threading.Condition()
         self._lanes: list[Lane] = []
         self._stand_ins: list[Lane] = []
         self._hedged: frozenset[str] = frozenset()  # the late members for whom others were asked
         self._changes = 0  # of the members at work
-        self._error: Exception | None = None
-        self._closing = False
-        self._ended = False
-        self._roster = make_roster(self._changed)
-        self._thread = threading.Thread(target=self._run, name="augclient-fleet", daemon=True)
-        self._thread.start()
+        self._make_roster = make_roster
+        self._threads: list[threading.Thread] = []
+        self._started = False
+        self._unclaimed = [self]  # the thread that takes this out is the one that receives
 
-    def take(self) -> Batch | None:
-        """Wait for the next batch; None after the last one or after close().
+    @property
+    def ready(self) -> deque[Batch]:
+        """See HandOver."""
+        return self._merge.hand_over.ready
 
-        Raises:
-            AugError: what ended the stream; again on every further call.
-        """
-        with self._changed:
-            while True:
-                if self._closing:
-                    return None
-                batch = self._merge.take()
-                if batch is not None:
-                    self._changed.notify_all()
-                    return batch
-                if self._error is not None:
-                    raise self._error
-                if self._ended:
-                    return None
-                self._changed.wait()
+    def start(self) -> None:
+        """Start the threads, if they were not. After an interrupt it is not known whether they were: a second one ends at once."""
+        if not self._started:
+            thread = threading.Thread(target=self._run, name="augclient-fleet", daemon=True)
+            self._threads.append(thread)
+            start_aside(thread, self._merge.hand_over.end)
+            self._started = True
+
+    def wait(self, step: int) -> bool:
+        """See HandOver."""
+        self._merge.hand_over.ask_for(step)
+        return self._merge.hand_over.wait(step, lambda: None)
 
     def close(self) -> None:
         """Cancel the calls, drop what was received, and wait for the threads to end. Any thread, any number of times."""
-        with self._changed:
-            self._closing = True
-            self._merge.drop_ready()
-            own = {self._thread, self._roster.thread, *(lane.thread for lane in self._lanes + self._stand_ins)}
-            self._changed.notify_all()
-        self._roster.close()
-        if threading.current_thread() not in own:  # a garbage collection may end a forgotten stream in a thread of its own
-            self._thread.join()
+        self._merge.hand_over.close()  # within _LOOK_S all see it
+        if not threading.current_thread().name.startswith("augclient-"):  # a garbage collection may end a stream in a thread of its own
+            for thread in tuple(self._threads):
+                if thread.is_alive():
+                    thread.join()
 
     def _run(self) -> None:
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return
+        self._roster = self._make_roster(self._changed)
         error: Exception | None = None
         try:
             self._receive_all()
-        except Exception as caught:  # handed to the consumer by take()
+        except Exception as caught:  # raised to the trainer by wait()
             error = caught
         finally:
-            with self._changed:
-                self._error = error
-                self._ended = True
-                self._changed.notify_all()
+            self._merge.hand_over.end(error)
             self._roster.close()
             self._roster.thread.join()
+
+    @property
+    def _closing(self) -> bool:
+        return self._merge.hand_over.closing
 
     def _receive_all(self) -> None:
         """Receive until the last batch, or until the stream closes."""
@@ -147,7 +151,7 @@ class FleetReceiver:
                         f"{self._roster.reasons()} No server for reconnect_s = {self._reconnect_s:g} s; the next batch is"
                         f" {self._merge.first_open}: restart one and resume with state_dict()"
                     )
-                self._changed.wait(left_s)
+                self._changed.wait(min(left_s, _LOOK_S))
             return ()
 
     def _receive(self, members: tuple[str, ...]) -> bool:
@@ -164,7 +168,7 @@ class FleetReceiver:
                     if late is None:
                         return False
                     if late == self._hedged:
-                        self._changed.wait(self._next_look_s())
+                        self._changed.wait(min(self._next_look_s(), _LOOK_S))
                         continue
                 self._hedge(members, late)
         finally:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import queue
 import socket
 import sys
-import threading
+import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -90,7 +92,8 @@ class RingLink:
         self._copies: PrivateCopies | None = None
         self._held: set[int] = set()
         self._stopped = False
-        self._returned = threading.Condition()  # re-entrant: a garbage collection under it may end a lease
+        # Without a lock: leases end in garbage collections and under interrupts, anywhere.
+        self._returned: queue.SimpleQueue[None] = queue.SimpleQueue()
         weakref.finalize(self, connection.close)  # not __del__: in a garbage cycle the socket's own could come first, and warn
         _open_links.add(self)
 
@@ -125,19 +128,23 @@ class RingLink:
     @property
     def held(self) -> int:
         """Leases that have not ended."""
-        with self._returned:
-            return len(self._held)
+        return len(self._held)
 
     def wait_below(self, leases: int, timeout_s: float) -> bool:
         """Wait until fewer than `leases` are held, or until stop_waiting(); False if that took longer than `timeout_s`."""
-        with self._returned:
-            return self._returned.wait_for(lambda: len(self._held) < leases or self._stopped, timeout_s)
+        until = time.monotonic() + timeout_s
+        while len(self._held) >= leases and not self._stopped:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return False
+            with contextlib.suppress(queue.Empty):
+                self._returned.get(timeout=left_s)
+        return True
 
     def stop_waiting(self) -> None:
         """End wait_below() now and from now on."""
-        with self._returned:
-            self._stopped = True
-            self._returned.notify_all()
+        self._stopped = True
+        self._returned.put(None)
 
     def view(self, lease: int, stretches: tuple[tuple[int, int], ...]) -> list[NDArray[np.uint8]]:
         """Arrays on one slot.
@@ -159,10 +166,9 @@ class RingLink:
                     f"a slot claims bytes [{offset}, {offset + size}) of a ring of {len(pages)};"
                     f" allowed: inside, from a multiple of {ALIGNMENT}"
                 )
-        with self._returned:
-            if lease in self._held:
-                raise WireError(f"lease {lease} was given twice")
-            self._held.add(lease)
+        if lease in self._held:
+            raise WireError(f"lease {lease} was given twice")
+        self._held.add(lease)
         first = min(offset for offset, _ in stretches)
         slot = _Slot(self, pages, lease, first, max(offset + size for offset, size in stretches) - first)
         whole = np.asarray(slot)
@@ -182,22 +188,26 @@ class RingLink:
         """Close the connection, which ends all leases for the server; arrays stay valid until they are dropped."""
         self._socket.close()
 
-    def _end_lease(self, lease: int, offset: int, size: int) -> None:
-        """Runs inside garbage collection, on any thread: takes no lock but its own re-entrant one, and never waits for the server."""
+    def _end_lease(self, lease: int, offset: int, size: int, releases: Iterator[int]) -> None:
+        """Runs inside garbage collection, on any thread: takes no lock, and never waits for the server. Again after an interrupt."""
         if self._copies is not None:
             self._copies.drop(offset, size)
         # At most 64 leases exist, so at most as many packets wait: they fit the socket's buffer. EPIPE: the server is gone.
         with contextlib.suppress(OSError):
-            self._socket.send(encode_release(lease))
-        with self._returned:
-            self._held.discard(lease)
-            self._returned.notify_all()
+            next(releases, None)
+        self._held.discard(lease)
+        if self._returned.empty():
+            self._returned.put(None)
+
+    def _releases(self, lease: int) -> Iterator[int]:
+        """Sends the RELEASE when it is asked for its next item, and never again: in one call into C, which no interrupt cuts in two."""
+        return map(self._socket.send, [encode_release(lease)])
 
 
 class _Slot:
     """Owner of a slot as numpy sees it: the base of the arrays on it, and of every view of them."""
 
-    __slots__ = ("__array_interface__", "_extent", "_lease", "_link", "_process")
+    __slots__ = ("__array_interface__", "_extent", "_lease", "_link", "_process", "_releases")
 
     def __init__(self, link: RingLink, pages: mmap.mmap, lease: int, offset: int, size: int) -> None:
         raw = np.frombuffer(pages, np.uint8, size, offset)
@@ -206,13 +216,18 @@ class _Slot:
         self._extent = page_start, offset + size - page_start
         self._lease = lease
         self._link = link
+        self._releases = link._releases(lease)
         self._process = os.getpid()
 
     def __del__(self) -> None:
         # A forked child has a copy of this object: dropping it there must not end the parent's lease. At the interpreter's end the
         # socket's own end says it all.
         if not sys.is_finalizing() and os.getpid() == self._process:
-            self._link._end_lease(self._lease, *self._extent)
+            try:
+                self._link._end_lease(self._lease, *self._extent, self._releases)
+            except KeyboardInterrupt:
+                self._link._end_lease(self._lease, *self._extent, self._releases)
+                raise
 
 
 def _map(descriptor: int, size_bytes: int, *, writable: bool) -> mmap.mmap:

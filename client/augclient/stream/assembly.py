@@ -45,7 +45,8 @@ class BatchAssembler:
         Returns:
             The batch when this was its last part, else None.
         Raises:
-            StrideIgnored: the server sends every batch. WireError: not the part that is due. StateError: a batch of another dataset. BudgetError: no memory for the batch.
+            StrideIgnored: the server sends every batch. WireError: not the part that is due. StateError: a batch of another dataset.
+            BudgetError: no memory for the batch.
         """
         part = decode_part(data)
         check_step(part.step, step, stride)

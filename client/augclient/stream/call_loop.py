@@ -7,11 +7,11 @@ Nothing is judged here: an error of the call is raised as it came.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from augclient.errors import WireError
+from augclient.stream.hand_over import Bell
 from augclient.wire.unary_stream import STAY_ALIVE_S
 
 
@@ -69,17 +69,16 @@ def read_call(
         raise WireError(f"{sender}: the server ended the stream before batch {step()}, which it was asked for")
 
 
-def wait_in_call(changed: threading.Condition, decide: Callable[[], bool | None], call: Callable[[], Any]) -> bool:
-    """Wait until `decide`, which is asked with the lock of `changed` held, says True or False.
+def wait_in_call(bell: Bell, decide: Callable[[], bool | None], call: Callable[[], Any]) -> bool:
+    """Wait until `decide`, which is asked again whenever `bell` rings, says True or False.
 
     Meanwhile the open call, which `call` returns if there is one, answers the server's pings.
     """
     while True:
-        with changed:
-            decision = decide()
-            if decision is not None:
-                return decision
-            changed.wait(STAY_ALIVE_S)
+        decision = decide()
+        if decision is not None:
+            return decision
+        bell.wait(STAY_ALIVE_S)
         open_call = call()
         if open_call is not None:
             open_call.stay_alive()

@@ -1,6 +1,6 @@
 """A background thread that receives batches ahead of the trainer, and calls again by step when the server goes away.
 
-    server --parts--> gRPC --> thread: decode, copy into a reused buffer --> at most `prefetch` batches --> take()
+    server --parts--> gRPC --> thread: decode, copy into a reused buffer --> at most `prefetch` batches --> HandOver
 
 At most `prefetch` batches are received and not yet taken, the one under way included; then the thread reads no more than keeps the call
 alive (http2.WINDOW_BYTES), gRPC's flow control fills up, and the server stops computing. The thread knows nothing of the Stream that
@@ -22,9 +22,11 @@ from augclient.errors import AugError, BudgetError, DeadlineError, UnavailableEr
 from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
 from augclient.stream.call_loop import StrideIgnored, read_call, wait_in_call
+from augclient.stream.hand_over import HandOver
 from augclient.stream.outage import Outage, is_lost
 from augclient.stream.road import Road
 from augclient.stream.spec import StreamSpec
+from augclient.stream.thread_start import start_aside
 from augclient.wire.status import error_from_rpc, named_error
 
 
@@ -44,7 +46,7 @@ class Receiver:
         reconnect_s: float,
         step_timeout_s: float,
     ) -> None:
-        """Starts the thread.
+        """Nothing begins before start().
 
         Args:
             open_call: begins the call that continues at a step; gives an iterator of encoded parts that can be cancelled.
@@ -59,78 +61,74 @@ class Receiver:
         self._address = address
         self._spec = spec
         self._step = first
-        self._prefetch = prefetch
         self._reconnect_s = reconnect_s
         self._step_timeout_s = step_timeout_s
-        # re-entrant (a Condition's own choice), as a garbage collection under it may end a Stream and call close()
-        self._changed = threading.Condition()
-        self._ready: deque[Batch] = deque()
+        self._hand_over = HandOver(first, spec.stride, prefetch)
+        self._bell = self._hand_over.make_bell()
         self._call: Any = None
-        self._heard_at: float | None = None  # when the open call began or the last part came; None while nothing is read
+        self._heard: tuple[Any, float] | None = None  # the call that is read, and when it began or its last part came
         self._silent: DeadlineError | None = None
-        self._error: Exception | None = None
-        self._closing = False
-        self._ended = False
-        self._thread = threading.Thread(target=self._run, name=f"augclient-{address}", daemon=True)
-        self._thread.start()
+        self._threads: list[threading.Thread] = []
+        self._started = False
+        self._unclaimed = [self]  # the thread that takes this out is the one that receives
 
-    def take(self) -> Batch | None:
-        """Wait for the next batch; None after the last one or after close().
+    @property
+    def ready(self) -> deque[Batch]:
+        """See HandOver."""
+        return self._hand_over.ready
 
-        Raises:
-            AugError: what ended the stream; again on every further call.
-        """
-        with self._changed:
-            while not (self._ready or self._ended or self._closing):
-                self._changed.wait(self._hurry())
-            if self._closing:
-                return None
-            if self._ready:
-                self._changed.notify_all()
-                return self._ready.popleft()
-            if self._error is not None:
-                raise self._error
-            return None
+    def start(self) -> None:
+        """Start the thread, if it was not. After an interrupt it is not known whether it was: a second one ends at once."""
+        if not self._started:
+            thread = threading.Thread(target=self._run, name=f"augclient-{self._address}", daemon=True)
+            self._threads.append(thread)
+            start_aside(thread, self._hand_over.end)
+            self._started = True
+
+    def wait(self, step: int) -> bool:
+        """See HandOver."""
+        self._hand_over.ask_for(step)
+        return self._hand_over.wait(step, self._hurry)
 
     def _hurry(self) -> float:
         """Cancel a call that has been silent for too long; how long it may be so still, in seconds."""
-        heard_at = self._heard_at
-        if heard_at is None:
+        heard = self._heard
+        if heard is None:
             return self._step_timeout_s
+        call, heard_at = heard
         left_s = heard_at + self._step_timeout_s - time.monotonic()
         if left_s > 0:
             return left_s
-        self._heard_at = None
         self._silent = DeadlineError(
             f"{self._address}: nothing came for step_timeout_s = {self._step_timeout_s:g} s, though batch {self._step} is due."
         )
-        self._call.cancel()
+        call.cancel()
+        self._heard = None
         return self._step_timeout_s
 
     def close(self) -> None:
         """Cancel the call, drop what was received, and wait for the thread to end. Any thread, any number of times."""
-        with self._changed:
-            self._closing = True
-            self._ready.clear()
-            call = self._call
-            self._changed.notify_all()
+        self._hand_over.close()
+        call = self._call
         if call is not None:
             call.cancel()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        for thread in tuple(self._threads):
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join()
 
     def _run(self) -> None:
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return
         error: Exception | None = None
         try:
             self._receive()
-        except Exception as caught:  # handed to the consumer by take()
+        except Exception as caught:  # raised to the trainer by wait()
             error = caught
         finally:
-            with self._changed:
-                self._error = error
-                self._ended = True
-                self._call = None
-                self._changed.notify_all()
+            self._call = None
+            self._hand_over.end(error)
 
     def _receive(self) -> None:
         outage = Outage(self._reconnect_s)
@@ -140,7 +138,7 @@ class Receiver:
             try:
                 self._receive_call()
             except grpc.RpcError as lost:
-                if self._closing:
+                if self._hand_over.closing:
                     return
                 # a server that was left a moment ago may count the stream that it lost
                 crowded = lost_before and isinstance(named_error(lost), BudgetError)
@@ -161,10 +159,10 @@ class Receiver:
     def _receive_call(self) -> None:
         """Receive from one call until it ends."""
         call = self._open_call(self._step)
-        with self._changed:
-            self._call, self._silent, self._heard_at = call, None, time.monotonic()
-            if self._closing:
-                call.cancel()
+        self._silent = None
+        self._call, self._heard = call, (call, time.monotonic())
+        if self._hand_over.closing:  # close() sees the call, or this sees close()
+            call.cancel()
         self._assembler.reset()
         due = self._spec.asked(self._step, alone=self._road.ignores_stride)
         try:
@@ -172,40 +170,38 @@ class Receiver:
         except StrideIgnored:
             self._road.ask_one_by_one()
         finally:
-            self._heard_at = None
+            self._heard = None
 
     def _add(self, data: memoryview) -> bool:
         """Take one message; whether it completed a batch."""
-        self._heard_at = time.monotonic()
+        self._heard = self._call, time.monotonic()
         batch = self._assembler.add(data, self._step, 1 if self._road.ignores_stride else self._spec.stride)
         if batch is None:
             return False
-        with self._changed:
-            if not self._closing:
-                self._ready.append(batch)
-            self._step += self._spec.stride
-            self._changed.notify_all()
+        self._step += self._spec.stride
+        self._hand_over.put(batch)
         return True
 
     def _go_on(self) -> bool:
         """Wait for space within a call."""
         if not self._wait_for_space():
             return False
-        self._heard_at = time.monotonic()
+        self._heard = self._call, time.monotonic()
         return True
 
     def _wait_for_space(self) -> bool:
         """Wait until the next batch may be received; False when there is none or the stream is closing."""
-        return wait_in_call(self._changed, self._has_space, lambda: self._call)
+        return wait_in_call(self._bell, self._has_space, lambda: self._call)
 
     def _has_space(self) -> bool | None:
-        if self._closing or (self._spec.stop is not None and self._step >= self._spec.stop):
+        if self._hand_over.closing or (self._spec.stop is not None and self._step >= self._spec.stop):
             return False
-        if len(self._ready) >= self._prefetch:
-            self._heard_at = None  # the server is not asked for anything now, so its silence does not count
+        if not self._hand_over.may_receive(self._step):
+            self._heard = None  # the server is not asked for anything now, so its silence does not count
             return None
         return True
 
     def _sleep(self, delay_s: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closing, delay_s)
+        until = time.monotonic() + delay_s
+        while not self._hand_over.closing and (left_s := until - time.monotonic()) > 0:
+            self._bell.wait(left_s)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from augclient.errors import StateError
 from augclient.stream.batch import Batch
 from augclient.stream.buffers import BufferPool
+from augclient.stream.hand_over import BatchLost
 from augclient.stream.road import RoadStatistics
 from augclient.stream.spec import StreamSpec
 
@@ -55,10 +57,17 @@ class StreamStatistics:
 
 
 class Receiving(Protocol):
-    """What receives the batches of a stream ahead, from one server or several."""
+    """What receives the batches of a stream ahead, from one server or several; see HandOver."""
 
-    def take(self) -> Batch | None:
-        """Wait for the next batch; None after the last one or after close(); what ended the stream is raised on every further call."""
+    @property
+    def ready(self) -> deque[Batch]:
+        """Received and not taken out, oldest first."""
+
+    def start(self) -> None:
+        """Begin; again after an interrupt: only one thread receives."""
+
+    def wait(self, step: int) -> bool:
+        """Wait until batch `step` is the first of `ready`; False after close(). What ended the stream is raised on every further call."""
 
     def close(self) -> None:
         """Stop receiving and drop what was not taken; any thread, any number of times."""
@@ -82,12 +91,98 @@ class Roads(Protocol):
         """Let go of connections."""
 
 
+class _Delivery:
+    """The state of a stream. It knows nothing of the Stream, so that a forgotten one can be collected, which ends this.
+
+    Attributes:
+        step: the next undelivered batch; `offered` is the one that a next() is about to return, or has returned.
+        convert: makes of a batch what next() returns; it is asked again if that is interrupted.
+    """
+
+    def __init__(self, spec: StreamSpec, receive: Callable[[int, BufferPool], Receiving], road: Roads, step: int, prefetch: int) -> None:
+        self.spec = spec
+        self.road = road
+        # in use at most: `prefetch` received, the one the trainer holds, and the one it held while it asked for that
+        self.pool = BufferPool(keep=prefetch + 2)
+        self.first = self.step = self.offered = step
+        self.convert: Callable[[Batch], Any] | None = None
+        self.first_at = self.last_at = 0.0  # when the first and the last batch were delivered, of those so far
+        self.waiting_s = 0.0
+        self._receive = receive
+        self._receiver: Receiving | None = None
+        self._closed = False
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all was delivered."""
+        return self.spec.stop is not None and self.step >= self.spec.stop
+
+    def take(self) -> Any:
+        """Wait for batch `step` and take it out, as the last thing that is done here."""
+        if self._closed:
+            raise StateError(f"the stream is closed, at batch {self.step}; server.stream(..., state=stream.state_dict()) goes on")
+        asked_at = time.monotonic()
+        try:
+            receiver = self._wait()
+        except Exception:
+            self.close()
+            raise
+        try:
+            batch = receiver.ready[0]
+            given = batch if self.convert is None else self.convert(batch)
+            self._count(asked_at)
+            self.offered = self.step
+            receiver.ready.popleft()
+        except IndexError:  # another thread closed the stream just now
+            raise StateError(f"the stream was closed while it waited for batch {self.step}") from None
+        return given
+
+    def close(self) -> None:
+        """See Stream."""
+        self._closed = True
+        if self._receiver is not None:
+            self._receiver.close()
+        self.road.close()
+
+    def _wait(self) -> Receiving:
+        """Wait until batch `step` is the first one of the receiver that is returned."""
+        while True:
+            if self._receiver is None:
+                self._receiver = self._receive(self.step, self.pool)
+            receiver = self._receiver
+            receiver.start()
+            if self._closed:  # by another thread, which saw no receiver yet
+                receiver.close()
+            try:
+                if receiver.wait(self.step):
+                    return receiver
+            except BatchLost:
+                receiver.close()
+                self._receiver = None
+                continue
+            raise StateError(f"the stream was closed while it waited for batch {self.step}")
+
+    def _count(self, asked_at: float) -> None:
+        self.last_at = time.monotonic()
+        if not self.first_at:
+            self.first_at = self.last_at
+        else:
+            self.waiting_s += self.last_at - asked_at
+
+
+def _offers(delivery: _Delivery) -> Generator[Any, None, None]:
+    """What next() returns, one after the other; it stays suspended in `yield` exactly if the last one has reached the trainer."""
+    while not delivery.at_end:
+        yield delivery.take()
+    delivery.close()
+
+
 class Stream(Iterator[Batch]):
     """Batches of a spec, in order, each exactly once; an iterator and a context manager.
 
     A batch counts as delivered when next() has returned it. A background thread receives ahead from the first next() on; it ends
-    with the stream: at the last batch, by close() or `with`, on an error, or when the stream is garbage. next() may be
-    interrupted by Ctrl-C and called again. Not for several threads at once.
+    with the stream: at the last batch, by close() or `with`, on an error, or when the stream is garbage. next() may be interrupted by
+    Ctrl-C anywhere and called again: what it did not return comes then. Not for several threads at once.
     """
 
     def __init__(
@@ -99,46 +194,42 @@ class Stream(Iterator[Batch]):
         state: Mapping[str, Any] | None,
         prefetch: int,
     ) -> None:
-        """`receive` begins to receive the batches of `spec` from a step on, `prefetch` of them ahead, on memory of the pool or the road."""
-        self._spec = spec
-        self._step = spec.start if state is None else spec.step_of(state)
-        # in use at most: `prefetch` received, the one the trainer holds, and the one it held while it asked for that
-        self._pool = BufferPool(keep=prefetch + 2)
-        self._receive = receive
-        self._road = road
-        self._receiver: Receiving | None = None
-        self._closed = False
-        self._batches = 0
-        self._first_at = self._last_at = 0.0  # when the first and the last batch were delivered, of those so far
-        self._waiting_s = 0.0
+        """`receive` makes what receives the batches of `spec` from a step on, `prefetch` ahead, on memory of the pool or the road."""
+        self._delivery = _Delivery(spec, receive, road, spec.start if state is None else spec.step_of(state), prefetch)
+        self._offers = _offers(self._delivery)
+        weakref.finalize(self, self._delivery.close)  # also at the interpreter's exit
 
     @property
     def next_step(self) -> int:
         """Number of the next undelivered batch."""
-        return self._step
+        return self._delivery.offered + self._delivery.spec.stride if self._offers.gi_suspended else self._delivery.step
 
     @property
     def transport(self) -> str | None:
         """The road that batches take now: "local" (shared memory) or "grpc"; None before the first one was asked for."""
-        return self._road.taken
+        return self._delivery.road.taken
 
     @property
     def transport_reason(self) -> str:
         """Why that road, and why not the faster one."""
-        return self._road.reason
+        return self._delivery.road.reason
 
     @property
     def patch(self) -> tuple[int, int, int]:
         """(Z, Y, X) of every batch."""
-        return self._spec.patch
+        return self._delivery.spec.patch
 
     @property
     def stop(self) -> int | None:
         """The step that the stream ends before; None: endless."""
-        return self._spec.stop
+        return self._delivery.spec.stop
 
-    def __next__(self) -> Batch:
+    @property
+    def __next__(self) -> Callable[[], Any]:  # type: ignore[override]
         """Wait for the next batch.
+
+        A property, so that the generator's own __next__, which is in C, gives the batch to the trainer: no bytecode of ours lies between
+        its being delivered and its being counted as such, and none of ours can be interrupted there.
 
         Raises:
             StopIteration: all steps were delivered.
@@ -146,45 +237,32 @@ class Stream(Iterator[Batch]):
             StateError: the stream is closed, or the server came back with another dataset.
             AugError: what the server answered.
         """
-        if self._at_end():
-            self.close()
-            raise StopIteration
-        if self._closed:
-            raise StateError(f"the stream is closed, at batch {self._step}; server.stream(..., state=stream.state_dict()) goes on")
-        if self._receiver is None:
-            self._receiver = self._start()
-            if self._closed:  # by another thread, which saw no receiver yet
-                self._receiver.close()
-        asked_at = time.monotonic()
-        try:
-            batch = self._receiver.take()
-        except Exception:
-            self.close()
-            raise
-        if batch is None:
-            raise StateError(f"the stream was closed while it waited for batch {self._step}")
-        self._step = batch.step + self._spec.stride
-        self._count(asked_at)
-        return batch
+        self._delivery.step = self.next_step
+        if self._offers.gi_frame is None:  # it ended with an error or an interrupt
+            self._offers = _offers(self._delivery)
+        return self._offers.__next__
+
+    def deliver_as(self, convert: Callable[[Batch], Any]) -> Iterator[Any]:
+        """Let next() return what `convert` makes of a batch; for adapters, before the first next()."""
+        self._delivery.convert = convert
+        return self
 
     def state_dict(self) -> dict[str, Any]:
         """A small JSON-able token; `server.stream(..., state=token)` goes on at the next undelivered batch."""
-        return self._spec.token(self._step)
+        return self._delivery.spec.token(self.next_step)
 
     def close(self) -> None:
         """End the stream and its thread, and cancel the call; twice is fine. Batches taken before stay valid."""
-        self._closed = True
-        if self._receiver is not None:
-            self._receiver.close()
-        self._road.close()
+        self._delivery.close()
 
     def statistics(self) -> StreamStatistics:
         """Counters at this moment."""
-        pool, road = self._pool.statistics(), self._road.statistics()
+        delivery = self._delivery
+        pool, road = delivery.pool.statistics(), delivery.road.statistics()
         return StreamStatistics(
-            batches=self._batches,
-            waiting_s=self._waiting_s,
-            elapsed_s=self._last_at - self._first_at,
+            batches=(self.next_step - delivery.first) // delivery.spec.stride,
+            waiting_s=delivery.waiting_s,
+            elapsed_s=delivery.last_at - delivery.first_at,
             allocated=pool.allocated,
             free=pool.free,
             shared=road.shared,
@@ -197,19 +275,3 @@ class Stream(Iterator[Batch]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-    def _count(self, asked_at: float) -> None:
-        self._last_at = time.monotonic()
-        self._batches += 1
-        if self._batches == 1:
-            self._first_at = self._last_at
-        else:
-            self._waiting_s += self._last_at - asked_at
-
-    def _at_end(self) -> bool:
-        return self._spec.stop is not None and self._step >= self._spec.stop
-
-    def _start(self) -> Receiving:
-        receiver = self._receive(self._step, self._pool)
-        weakref.finalize(self, receiver.close)  # also at the interpreter's exit
-        return receiver
