@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -218,3 +219,24 @@ def test_a_server_that_answers_nonsense_is_found_out(server, monkeypatch):
     monkeypatch.setattr(stream, "_dtype", np.dtype("float16"))
     with pytest.raises(WireError, match=r"float32.*due are.*float16"):
         next(stream)
+
+
+def test_an_interrupt_ends_the_stream_and_says_from_which_item_on(server):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    volumes = [image_of(k) for k in range(6)]
+    results = server.warp(iter(volumes), augclient.Transform(affine=AFFINE), shape=SHAPE)
+    first = next(results)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        results._feed.deliver = lambda: signal.raise_signal(signal.SIGALRM)  # the last moment: the result has come whole
+        with pytest.raises(KeyboardInterrupt):
+            next(results)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(StateError, match=r"interrupted and has ended\. Items from 1 on have no result"):
+        next(results)
+    rest = list(server.warp(volumes[1:], augclient.Transform(affine=AFFINE), shape=SHAPE))
+    for result, volume in zip([first, *rest], volumes, strict=True):
+        np.testing.assert_array_equal(result, warp(volume, AFFINE, SHAPE))

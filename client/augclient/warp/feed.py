@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augclient.errors import RequestError
+from augclient.stream.hand_over import Bell
 from augclient.warp.transform import Transform, item_message, read_volume
 from augclient.wire.methods import MAX_REQUEST_BYTES
 from augclient.wire.parts import encode_payload, split_payload
@@ -57,8 +57,7 @@ class Feed:
         self._shape = shape
         self._dtype = dtype
         self._ahead = ahead
-        # re-entrant (a Condition's own choice), as a garbage collection under it may end a stream and call close()
-        self._changed = threading.Condition()
+        self._bell = Bell()  # without a lock: the caller's thread may be interrupted, and a garbage collection may end a stream anywhere
         self._delivered = 0
         self._closed = False
         self.forms: deque[ResultForm] = deque()
@@ -89,21 +88,18 @@ class Feed:
 
     def deliver(self) -> None:
         """One more result is with the caller."""
-        with self._changed:
-            self._delivered += 1
-            self._changed.notify_all()
+        self._delivered += 1
+        self._bell.ring()
 
     def close(self) -> None:
         """Pull no further item; the thread ends when the caller's iterator returns."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._bell.ring()
 
     def _wait_for_turn(self, number: int) -> bool:
-        with self._changed:
-            while number >= self._delivered + self._ahead and not self._closed:
-                self._changed.wait()
-            return not self._closed
+        while number >= self._delivered + self._ahead and not self._closed:
+            self._bell.wait(None)
+        return not self._closed
 
     def _encode(self, number: int, given: Any) -> Iterator[bytes]:
         try:

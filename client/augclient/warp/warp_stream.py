@@ -47,6 +47,7 @@ class WarpStream(Iterator[Warped]):
         self._number = 0
         self._ended = False
         self._closed = False
+        self._interrupted = False
         weakref.finalize(self, feed.close)  # also at the interpreter's exit
 
     def __next__(self) -> Warped:
@@ -58,13 +59,20 @@ class WarpStream(Iterator[Warped]):
             UnavailableError: the server went away. A warp stream cannot be resumed by number, as no server holds the volumes: the
                 message says from which item on to start another one.
             AugError: what the server answered; it names the item.
-            StateError: the stream was closed.
+            StateError: the stream was closed, or an earlier next() was interrupted (Ctrl-C), which ends it: the message says from which
+                item on to start another one.
             Exception: what the caller's iterators raised, after the results of the items before.
         """
         if self._closed:
             raise StateError(f"the warp stream is closed, at item {self._number}; start another one")
+        if self._interrupted:
+            raise StateError(
+                f"the warp stream was interrupted and has ended. Items from {self._number} on have no result: start another one with the "
+                "volumes from there"
+            )
         if self._ended:
             raise StopIteration
+        number = self._number
         try:
             if self._call is None:
                 settle_heap()
@@ -73,20 +81,24 @@ class WarpStream(Iterator[Warped]):
                 self._silence = SilenceLimit(self._call, self._step_timeout_s, self._feed.server_owes)
                 weakref.finalize(self, self._silence.close)
             result = self._receive(self._silence)
-        except BaseException as error:
-            # Ctrl-C comes between parts, and half a result is of no use.
+            if result is not None:
+                self._number += 1
+                self._feed.deliver()
+                return result
+        except Exception as error:
             self._end()
             if isinstance(error, grpc.RpcError):
                 raise self._explain(error) from error
             raise
-        if result is None:
+        except BaseException:
+            # Ctrl-C comes between parts, and half a result is of no use.
+            self._interrupted, self._number = True, number
             self._end()
-            if self._feed.error is not None:
-                raise self._feed.error
-            raise StopIteration
-        self._number += 1
-        self._feed.deliver()
-        return result
+            raise
+        self._end()
+        if self._feed.error is not None:
+            raise self._feed.error
+        raise StopIteration
 
     def close(self) -> None:
         """End the stream and cancel the call; twice is fine. Results taken before stay valid."""
