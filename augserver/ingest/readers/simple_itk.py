@@ -6,8 +6,8 @@ try:
     import SimpleITK as sitk
 except ImportError as error:
     raise StateError(
-        f"reading older JPEGs of DICOM needs SimpleITK, which cannot be imported here ({error}): pip install SimpleITK, or take the "
-        "container image that reads scans (docker/README.md)"
+        f"reading scans needs SimpleITK, which cannot be imported here ({error}): pip install SimpleITK, or take the container image that "
+        "reads scans (docker/README.md)"
     ) from error
 
 __all__ = ["sitk"]
