@@ -182,3 +182,22 @@ def test_masks_that_all_lost_their_geometry_are_refused_or_taken_voxel_for_voxel
     with pytest.raises(SystemExit):
         main(["ingest", str(tmp_path / "src"), "--out", str(tmp_path / "voxel.zarr"), "--labels-by-voxel"])
     np.testing.assert_array_equal(Dataset.open(tmp_path / "voxel.zarr").read("s1").label, LIVER + SPLEEN * 2)
+
+
+def test_a_mask_of_the_background_is_left_out(ingest_masks: Callable[..., Any]) -> None:
+    code, _, dataset = ingest_masks({"background": 1 - LIVER, "liver": LIVER})
+    assert code == 0
+    assert dataset.classes == {0: "background", 1: "liver"}
+    np.testing.assert_array_equal(dataset.read("s1").label, LIVER)
+
+
+def test_a_mask_cannot_be_class_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, voxels in (("ct", LIVER.astype(np.int16)), ("segmentations/liver", LIVER), ("segmentations/spleen", SPLEEN)):
+        path = tmp_path / f"src/s1/{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(voxels.T, AFFINE), path)
+    (tmp_path / "c.csv").write_text("0,liver\n1,spleen\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["ingest", str(tmp_path / "src"), "--out", str(tmp_path / "out.zarr"), "--classes", str(tmp_path / "c.csv")])
+    assert stop.value.code != 0
+    assert "['liver'] have no id 1 to 255 in --classes" in capsys.readouterr().err

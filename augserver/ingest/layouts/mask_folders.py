@@ -13,6 +13,7 @@ from augserver.ingest.listing import Listing
 from augserver.ingest.sources import Said, Source
 
 _SCANS = {"ct": "ct", "mri": "mr"}  # stem -> modality
+_BACKGROUND = "background"
 _MASKS = "segmentations"
 
 
@@ -24,15 +25,16 @@ def arrange_mask_folders(listing: Listing, classes: Mapping[int, str]) -> Arrang
     """Cases of one folder each; their masks are merged into one label.
 
     Args:
-        classes: label id -> name of the mask; empty: the names that occur, in alphabetical order, from 1.
+        classes: label id -> name of the mask; empty: the names that occur, in alphabetical order, from 1. A mask called "background"
+            is left out: it says nothing that the others do not.
     Raises:
         ConfigError: more masks than ids, or masks without a class.
     """
     cases = _cases(listing)
-    names = sorted({name for _, masks in cases.values() for name in masks})
+    names = sorted({name for _, masks in cases.values() for name in masks if name != _BACKGROUND})
     if not classes:
         classes = dict(enumerate(names, 1))
-    ids = {name: key for key, name in classes.items()}
+    ids = {name: key for key, name in classes.items() if key}
     unknown = [name for name in names if name not in ids]
     if unknown or len(names) > 255:
         raise ConfigError(f"--layout totalsegmentator: {len(names)} masks, of which {unknown[:3]} have no id 1 to 255 in --classes")
@@ -63,6 +65,6 @@ def _source(case: Path, root: Path, scans: list[Path], masks: dict[str, list[Pat
     for name, files in masks.items():
         if len(files) > 1:
             problem = problem or f"{case.name}: has {len(files)} masks called {name}; leave one"
-    label = LabelMasks({ids[name]: files[0] for name, files in masks.items()})
+    label = LabelMasks({ids[name]: files[0] for name, files in masks.items() if name in ids})
     says = Said(_SCANS[stem], f"its file is called {stem}") if stem else None
     return replace(source, label=label, problem=problem, says=says)

@@ -61,7 +61,7 @@ def read_nrrd(path: Path, believe: str = "auto") -> Scan:
         header = read_nrrd_header(path)
         sizes = _sizes(header, name)
         if believe == UNPLACED and len(sizes) == 3:
-            affine, spatial, notes = affine_of((1, 1, 1)), (0, 1, 2), ()
+            affine, spatial, notes = affine_of((1, 1, 1)), (0, 1, 2), tuple[str, ...]()
         else:
             affine, spatial, notes = affine_of_nrrd(header, sizes, name)
         check_grid(tuple(sizes[axis] for axis in spatial), name=name)
