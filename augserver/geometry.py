@@ -7,7 +7,7 @@ flips and permutations come: no voxel is interpolated, so an oblique scan keeps 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -18,6 +18,7 @@ from augserver.errors import GeometryError
 
 Affine = NDArray[np.float64]
 
+SAME_SPACING_MM = 1e-4  # what formats and affines round away, far below what a scanner can set
 _GRID_SLACK = 1e-6  # voxels: rounding adds no plane to a grid
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSED = np.eye(4)[[2, 1, 0, 3]]  # zyx <-> xyz
@@ -52,6 +53,21 @@ def check_spacing(spacing_mm: Sequence[float], *, what: str = "spacing") -> tupl
     if values.shape != (3,) or not np.isfinite(values).all() or not (values > 0).all():
         raise GeometryError(f"{what} must be three finite numbers > 0 in mm (z, y, x), got {spacing_mm!r}")
     return float(values[0]), float(values[1]), float(values[2])
+
+
+def common_spacing(spacings_mm: Iterable[tuple[float, float, float]]) -> tuple[float, float, float] | None:
+    """The spacing that volumes share: exactly, or but for what formats and affines round away (1e-4 mm, then rounded to that).
+
+    None where they differ, or there are none.
+    """
+    different = set(spacings_mm)
+    if len(different) <= 1:
+        return next(iter(different), None)
+    values = np.array(sorted(different))
+    if (np.ptp(values, axis=0) > SAME_SPACING_MM).any():
+        return None
+    z, y, x = (float(round(value, 4)) for value in values.mean(axis=0))
+    return z, y, x
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:

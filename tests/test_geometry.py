@@ -16,6 +16,7 @@ from augserver.geometry import (
     affine_to_ras,
     check_affine,
     check_spacing,
+    common_spacing,
     skew_deg,
     spacing_of,
     to_canonical,
@@ -106,3 +107,20 @@ def test_affines_without_meaning_are_refused(matrix: np.ndarray, message: str) -
 def test_spacings_without_meaning_are_refused(spacing: tuple[float, ...]) -> None:
     with pytest.raises(GeometryError, match="three finite numbers > 0"):
         check_spacing(spacing)
+
+
+@pytest.mark.parametrize(
+    ("spacings", "common"),
+    [
+        ([], None),
+        ([(3.0, 1.0, 0.123456789)], (3.0, 1.0, 0.123456789)),
+        ([(3.0, 1.0, 0.123456789)] * 2, (3.0, 1.0, 0.123456789)),
+        ([(3.0, 1.0, 0.5), (3.0000000000000004, 1.0, 0.49999998)], (3.0, 1.0, 0.5)),
+        ([(3.0, 1.0, 0.5), (3.0, 1.0, 0.50009)], (3.0, 1.0, 0.5)),
+        ([(3.0, 1.0, 0.5), (3.0, 1.0, 0.5002)], None),
+        ([(3.0, 1.0, 0.5), (3.0, 0.5, 1.0)], None),
+        ([(1.0, 1.0, 1.0 + k * 9e-5) for k in range(3)], None),  # neighbours alike, the ends not
+    ],
+)
+def test_spacings_are_common_but_for_rounding(spacings: list[tuple[float, float, float]], common: tuple[float, ...] | None) -> None:
+    assert common_spacing(spacings) == common

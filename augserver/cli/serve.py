@@ -20,6 +20,7 @@ from augserver.cli.notices import say
 if TYPE_CHECKING:
     from augclient.serving_child import Ready
 
+    from augserver.cli.processes.grpc_log import HandshakeLog
     from augserver.cli.processes.stop_signals import StopSignals
     from augserver.config import ServerConfig
     from augserver.errors import UnavailableError
@@ -115,18 +116,19 @@ def serve(
     if supervisor is None and _may_lose_its_device(config.kernel.backend):
         given |= {"--threads": threads, "--http": config.page.address or None, "--metrics-port": metrics_port}
         return _supervise(_arguments(dataset, config, given), config, ready_fd)
+    handshakes: HandshakeLog | None = None
     with ExitStack() as stack:
         if traced:
-            from augserver.cli.processes.grpc_log import refusals_logged
+            from augserver.cli.processes.grpc_log import HandshakeLog
             from augserver.service.access import Refusals
 
-            stack.enter_context(refusals_logged(Refusals()))
+            handshakes = stack.enter_context(HandshakeLog(Refusals()))
         signals = stack.enter_context(StopSignals())
         if supervisor is not None:
             from augserver.cli.processes.supervisor import end_with_supervisor
 
             end_with_supervisor(supervisor)
-        return _run(dataset, config, signals, ready_fd)
+        return _run(dataset, config, signals, ready_fd, handshakes)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -191,7 +193,7 @@ def _supervise(arguments: Sequence[str], config: ServerConfig, ready_fd: int | N
         return supervisor.run(signals)
 
 
-def _run(path: Path, config: ServerConfig, signals: StopSignals, ready_fd: int | None) -> int:
+def _run(path: Path, config: ServerConfig, signals: StopSignals, ready_fd: int | None, handshakes: HandshakeLog | None) -> int:
     from augserver.cli.processes.readiness import announce
     from augserver.kernel import open_backend
     from augserver.service.server import Server
@@ -215,6 +217,8 @@ def _run(path: Path, config: ServerConfig, signals: StopSignals, ready_fd: int |
     try:
         server.start()
         say(f"backend: {backend.description}")
+        if handshakes is not None and config.security.tls_cert and not handshakes.is_told(server.address):
+            say("augserver: this grpcio does not tell of TLS handshakes that fail: who is refused for them will not be in this log")
         if server.metrics is not None:
             say(f"metrics: {server.metrics.url}")
         with _open_page(server, dataset, backend, config) as page:

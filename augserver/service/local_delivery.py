@@ -120,7 +120,7 @@ def open_local_delivery(config: LocalConfig, max_streams: int) -> LocalDelivery:
     if config.mode == "off":
         return LocalDelivery(None, "the server's settings say local.mode = 'off'")
     try:
-        _check_system()
+        check_sharing()
         listener = LocalListener(
             Path(config.folder) if config.folder else default_folder(),
             permissions=int(config.permissions, 8),
@@ -136,7 +136,7 @@ def open_local_delivery(config: LocalConfig, max_streams: int) -> LocalDelivery:
     return LocalDelivery(listener)
 
 
-def _check_system() -> None:
+def check_sharing() -> None:
     """Make sealed memory and hand it over, from this process to itself: a sandbox may refuse any of the calls that this takes.
 
     Raises:

@@ -12,6 +12,7 @@ import grpc
 
 from augserver.config import SecurityConfig
 from augserver.errors import ConfigError, NotFoundError
+from augserver.store.machine_fault import is_machine_fault
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class _PemFiles:
         self._config = config
         self._paths = [Path(each) for each in (config.tls_cert, config.tls_key, config.tls_client_ca) if each]
         self._lock = threading.Lock()
-        self._versions = self._now()
+        self._versions = self._refused = self._now()
         self.first = self._read()
 
     def renewed(self) -> Any | None:
@@ -44,12 +45,17 @@ class _PemFiles:
             versions = self._now()
             if versions == self._versions:
                 return None
-            self._versions = versions
             try:
                 configuration = self._read()
             except (ConfigError, NotFoundError) as error:  # half of a pair is there when the other is written
-                _log.error("the TLS certificate stays as it was: %s", error)
+                if versions != self._refused:
+                    _log.error("the TLS certificate stays as it was: %s", error)
+                self._refused = versions
+                cause = error.__cause__
+                if cause is None or isinstance(cause, ssl.SSLError) or not is_machine_fault(cause):
+                    self._versions = versions  # else a descriptor was missing, say: the next connection looks again
                 return None
+            self._versions = versions
             _log.info("the TLS certificate was read again")
             return configuration
 
@@ -74,5 +80,10 @@ class _PemFiles:
                 context.load_verify_locations(self._config.tls_client_ca)
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(f"tls: {self._config.tls_client_ca} holds no PEM certificate of an authority ({error})") from error
-            roots = Path(self._config.tls_client_ca).read_bytes()
-        return grpc.ssl_server_certificate_configuration([(key.read_bytes(), cert.read_bytes())], roots)
+            roots = self._config.tls_client_ca
+        try:
+            return grpc.ssl_server_certificate_configuration(
+                [(key.read_bytes(), cert.read_bytes())], None if roots is None else Path(roots).read_bytes()
+            )
+        except OSError as error:
+            raise ConfigError(f"tls: {error.filename} cannot be read: {error.strerror}") from error

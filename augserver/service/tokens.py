@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from augserver.errors import ConfigError, NotFoundError
+from augserver.store.machine_fault import is_machine_fault
 
 RIGHTS = ("read", "warp", "admin")
 MIN_TOKEN_CHARS = 16  # what is shorter can be tried out over the network
@@ -60,7 +61,7 @@ class TokenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._version = _version(path)
+        self._version = self._refused = _version(path)
         self._callers = _read(path)
 
     def find(self, token: str) -> Caller | None:
@@ -74,13 +75,17 @@ class TokenFile:
         version = _version(self._path)
         if version == self._version:
             return
-        self._version = version
         try:
             self._callers = _read(self._path)
         except (ConfigError, NotFoundError) as error:
-            _log.error("the tokens stay as they were: %s", error)
+            if version != self._refused:
+                _log.error("the tokens stay as they were: %s", error)
+            self._refused = version
+            if error.__cause__ is not None and is_machine_fault(error.__cause__):
+                return  # a descriptor was missing, say: the next call looks again
         else:
             _log.info("the tokens were read again: %d of them", len(self._callers))
+        self._version = version
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:

@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from zarr.buffer.cpu import NDBuffer
 
 from augserver.errors import NotFoundError, StoreError, UnavailableError, VolumeError
+from augserver.geometry import common_spacing
 from augserver.store import layout
 from augserver.store.content import content_hash, dataset_fingerprint
 from augserver.store.machine_fault import is_machine_fault
@@ -40,7 +41,7 @@ class Dataset:
         classes: label id -> name; 0 is there always.
         class_voxels: label id -> voxels in the whole dataset.
         volumes: ids, sorted.
-        spacing_mm: zyx where all volumes share it, else None.
+        spacing_mm: zyx where all volumes share it, to 1e-4 mm, else None.
         preprocessing: the settings of the ingest.
     """
 
@@ -53,8 +54,7 @@ class Dataset:
         self.volumes: tuple[str, ...] = tuple(sorted(records))
         self._records = records
         self._infos = {name: info_of(name, records[name]) for name in self.volumes}
-        spacings = {info.spacing_mm for info in self._infos.values()}
-        self.spacing_mm = spacings.pop() if len(spacings) == 1 else None
+        self.spacing_mm = common_spacing(info.spacing_mm for info in self._infos.values())
         self.class_voxels: dict[int, int] = dict.fromkeys(self.classes, 0)
         for info in self._infos.values():
             for key, count in info.class_voxels.items():

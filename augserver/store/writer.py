@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from augserver.errors import ConfigError, GeometryError, StoreError
-from augserver.geometry import Affine, check_affine, check_spacing, spacing_of
+from augserver.geometry import Affine, check_affine, check_spacing, common_spacing, spacing_of
 from augserver.store import layout, ome
 from augserver.store.content import check_finite, content_hash, count_classes, dataset_fingerprint, storage_dtype
 from augserver.store.intensity import intensity_of
@@ -266,7 +266,7 @@ class DatasetWriter:
         named = self.classes
         found = sorted(self.class_ids | named.keys())
         classes = {key: named.get(key, f"class_{key}") for key in found}
-        spacings = {tuple(record["spacing_mm"]) for record in records.values()}
+        spacing_mm = common_spacing(tuple(record["spacing_mm"]) for record in records.values())
         fingerprint = dataset_fingerprint(self._settings["modality"], classes, records)
         root = {
             "format": layout.FORMAT,
@@ -274,7 +274,7 @@ class DatasetWriter:
             "fingerprint": fingerprint,
             "classes": {str(key): name for key, name in classes.items()},
             "class_voxels": {name: record["class_voxels"] for name, record in records.items()},
-            "spacing_mm": list(spacings.pop()) if len(spacings) == 1 else None,
+            "spacing_mm": None if spacing_mm is None else list(spacing_mm),
             "record_sha256": {name: layout.canonical_digest(record) for name, record in records.items()},
         }
         layout.write_attributes(self.path, {layout.NAMESPACE: root | {"root_sha256": layout.canonical_digest(root)}})

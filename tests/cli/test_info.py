@@ -65,3 +65,14 @@ def test_what_is_no_dataset_or_damaged_has_its_exit_code(dataset: Path, tmp_path
     (dataset / "one/0/c/0/0/0/0").unlink()
     assert run(dataset) == 6
     assert "volume 'one' of" in capsys.readouterr().err
+
+
+def test_a_spacing_that_rounding_moved_does_not_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with DatasetWriter(tmp_path / "ds.zarr", modality="ct") as writer:
+        for name, z in (("one", 3.0), ("two", 3.0000000000000004)):
+            writer.write(name, np.ones((1, 5, 7, 11), np.int16), None, (z, 1, 0.5), affine_of((z, 1, 0.5)))
+        writer.finish()
+    assert run(tmp_path / "ds.zarr") == 0
+    assert "2 volumes, modality ct, spacing z,y,x mm: 3, 1, 0.5" in capsys.readouterr().out
+    assert run(tmp_path / "ds.zarr", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["spacing_mm"] == [3.0, 1.0, 0.5]

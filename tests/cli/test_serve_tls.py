@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -49,8 +50,8 @@ def serve(dataset: Path) -> Iterator[Callable[..., tuple[str, Callable[[], str]]
     """serve(*options) -> its address, and a function that stops it and gives its stderr."""
     with contextlib.ExitStack() as stack:
 
-        def begin(*options: str) -> tuple[str, Callable[[], str]]:
-            command = [*START, "serve", str(dataset), "--address", "127.0.0.1:0", "--backend", "cpu", *options]
+        def begin(*options: str, start: list[str] = START) -> tuple[str, Callable[[], str]]:
+            command = [*start, "serve", str(dataset), "--address", "127.0.0.1:0", "--backend", "cpu", *options]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             stack.callback(process.communicate)
             stack.callback(process.kill)
@@ -114,3 +115,47 @@ def test_what_asks_for_the_trace_leaves_no_variable_for_children() -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GRPC_")}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["True", "True", "False"]  # the second time gRPC is there
+
+
+SILENT = "does not tell of TLS handshakes that fail"
+
+
+def test_the_installed_grpcio_tells_of_handshakes_and_the_own_probe_is_no_refusal(
+    serve: Callable[..., tuple[str, Callable[[], str]]], pem: Path
+) -> None:
+    _, stop = serve("--tls-cert", str(pem / "server.pem"), "--tls-key", str(pem / "server.key"))
+    said = stop()
+    assert SILENT not in said
+    assert "refused" not in said
+
+
+def test_a_grpcio_whose_trace_reads_otherwise_is_told(serve: Callable[..., tuple[str, Callable[[], str]]], pem: Path) -> None:
+    other = """
+import re
+from augserver.cli.processes import grpc_log
+grpc_log._FAILED = re.compile("another text")
+grpc_log.HandshakeLog.is_told.__defaults__ = (0.5,)
+from augserver.cli import main; main()
+"""
+    _, stop = serve("--tls-cert", str(pem / "server.pem"), "--tls-key", str(pem / "server.key"), start=[sys.executable, "-P", "-c", other])
+    assert SILENT in stop()
+
+
+def test_a_stderr_without_a_reader_holds_up_no_handshake(dataset: Path, pem: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    options = ["--address", "127.0.0.1:0", "--backend", "cpu", "--tls-cert", str(pem / "server.pem"), "--tls-key", str(pem / "server.key")]
+    with subprocess.Popen([*START, "serve", str(dataset), *options], stdout=subprocess.PIPE, stderr=writing, text=True) as process:
+        os.close(writing)
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[2]
+        host, _, port = address.rpartition(":")
+        for _ in range(100):  # more words about them than a pipe holds
+            with socket.create_connection((host, int(port)), 10) as plain:
+                plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                with contextlib.suppress(ConnectionError):
+                    plain.recv(100)
+        with augclient.connect(address, tls=TlsConfig(ca=pem / "ca.pem")) as server:
+            assert server.dataset().volumes == ("a",)
+        process.terminate()
+        assert process.wait(30) == 0

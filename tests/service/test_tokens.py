@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -107,3 +108,22 @@ def test_the_command_makes_an_entry_that_its_token_opens(tmp_path: Path, capsys:
             main(["token", *arguments])
         assert caught.value.code == ConfigError.exit_code
         assert capsys.readouterr().out == ""
+
+
+def test_a_change_that_a_shortage_hid_counts_when_it_has_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "tokens.toml", f'[a]\nsha256 = "{DIGEST}"\nrights = ["read"]\n')
+    tokens = TokenFile(path)
+    write(path, f'[b]\nsha256 = "{hashlib.sha256(b"the next secret, longer").hexdigest()}"\nrights = ["read"]\n')
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as short:
+        short.setattr(Path, "open", fail)
+        assert tokens.find(SECRET) is not None  # as it was
+        assert tokens.find(SECRET) is not None
+    assert sum("the tokens stay as they were" in record.message for record in caplog.records) == 1
+    assert tokens.find(SECRET) is None
+    assert tokens.find("the next secret, longer") is not None

@@ -110,13 +110,14 @@ def _memory() -> Finding:
 
 
 def _shared_memory() -> Finding:
+    from augserver.service.local_delivery import check_sharing
+
     try:
-        descriptor = os.memfd_create("augserver-doctor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.close(descriptor)
-    except (AttributeError, OSError) as error:
-        step = "allow memfd_create in the container's seccomp profile; until then clients on this host use gRPC"
-        return bad("shared memory", "no memfd", cause=str(error), next_step=step)
-    return good("shared memory", "memfd with seals works")
+        check_sharing()
+    except (AugError, OSError) as error:
+        step = "allow that in the container's seccomp profile; until then clients on this host use gRPC"
+        return bad("shared memory", "cannot be made and handed over", cause=str(error), next_step=step)
+    return good("shared memory", "sealed memory can be made and handed over")
 
 
 def _trainer(name: str, distributions: tuple[str, ...], extra: str) -> Finding:
