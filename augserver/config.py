@@ -11,12 +11,13 @@ Every default carries its reason. There is no global instance and no environment
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from augclient.nearest import nearest
 
 from augserver.backends import BACKEND_CHOICES
 from augserver.errors import ConfigError, NotFoundError
@@ -348,8 +349,8 @@ def _parse_section(section: str, kind: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f", did you mean {match[0]!r}?" if match else ""
+    near = nearest(name, known)
+    return f", did you mean {near!r}?" if near else ""
 
 
 def _require(condition: bool, key: str, got: object, allowed: str) -> None:

@@ -6,11 +6,12 @@ the key as it is written in TOML, what was got and what is allowed.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
+from augclient.contract import DEFAULT_FILL, SAMPLERS
+from augclient.nearest import nearest
 from augclient.wire.v1 import augserver_pb2 as pb
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -21,8 +22,6 @@ from augserver.errors import RecipeError
 T = TypeVar("T")
 
 CROP_MODES = ("center", "uniform", "valid", "foreground")
-SAMPLERS = ("exact", "texture")  # whether the backend has the second is for the server to say
-DEFAULT_FILL = {"ct": -1000.0, "mr": 0.0}
 
 MAX_PATCHES_PER_VOLUME = 65_536
 MAX_INTENSITY = 1e9  # far above any scanner's values, and products of it stay finite in the kernel's float32
@@ -188,8 +187,8 @@ def _within(key: str, value: float, minimum: float, maximum: float, why: str = "
 
 
 def _refuse_name(key: str, name: str, known: Sequence[str]) -> NoReturn:
-    near = difflib.get_close_matches(name, known, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, known)
+    guess = f"did you mean {near!r}? " if near else ""
     raise RecipeError(f"{key}: got {name!r}; {guess}allowed: {_listed(known)}")
 
 

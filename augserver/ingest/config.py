@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from augclient.contract import DEFAULT_FILL
+
 from augserver.augment.recipe import MAX_SPACING_MM, MIN_SPACING_MM
 from augserver.errors import ConfigError, GeometryError
 from augserver.geometry import check_spacing
@@ -79,7 +81,7 @@ class IngestConfig:
     @property
     def fill(self) -> float:
         """The value of voxels that no scan covers: air in a CT."""
-        return -1000.0 if self.modality == "ct" else 0.0
+        return DEFAULT_FILL[self.modality]
 
     @property
     def preprocessing(self) -> dict[str, Any]:

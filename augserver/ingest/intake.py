@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from augclient.contract import MAX_CHANNELS
 from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
@@ -28,7 +29,6 @@ from augserver.kernel.checks import MAX_VOXELS
 from augserver.store import DatasetWriter
 from augserver.store.content import check_finite
 from augserver.store.records import GRID_AFFINE, GRID_SHAPE, NOTICES
-from augserver.store.writer import MAX_CHANNELS
 from augserver.volume import VolumeInfo
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from augclient.contract import SAMPLERS
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
@@ -15,7 +16,6 @@ from augserver.kernel import checks
 from augserver.kernel.params import PARAMS_DTYPE, pack_sample
 from augserver.volume import Volume
 
-SAMPLERS = ("exact", "texture")
 NO_ADDRESSES = (0, 0, 0, 0)
 
 

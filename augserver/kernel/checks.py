@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
+from augclient.contract import MAX_CHANNELS
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
 from augserver.errors import GeometryError, RecipeError, RequestError
-from augserver.kernel.params import INPUT_TYPES, MAX_CHANNELS, OUTPUT_TYPES, farthest_coordinate
+from augserver.kernel.params import INPUT_TYPES, OUTPUT_TYPES, farthest_coordinate
 from augserver.volume import Volume
 
 # Bounds of the kernel's arithmetic (cuda/warp.h): coordinates and a row's steps fit 32-bit integers with room for a block of 64.

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
 
-MAX_CHANNELS = 8
 KEEP_OCCLUDED_LABEL = -1
 
 INPUT_TYPES = {"int16": 0, "float32": 1}

@@ -15,6 +15,7 @@ import os
 import socket
 from pathlib import Path
 
+from augclient.contract import MAX_LEASES
 from augclient.wire.v1 import augserver_pb2 as pb
 
 from augserver.config import LocalConfig
@@ -25,7 +26,6 @@ from augserver.transport import LocalListener, LocalPeer, LocalStatistics, defau
 
 _log = logging.getLogger(__name__)
 
-MAX_LEASES = 64  # of one client; their returns fit the socket's buffer, so that a client never waits for the server to read them
 _PEERS_PER_STREAM = 4  # streams that have ended stay connected while the client holds batches of theirs
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from augclient.contract import MAX_CHANNELS
 from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.parts import Part, decode_part
 from augclient.wire.v1 import augserver_pb2 as pb
@@ -23,7 +24,7 @@ from augserver.config import LimitConfig
 from augserver.errors import AugError, BudgetError, GeometryError, PatchError, RecipeError, RequestError, WireError
 from augserver.kernel import allocate
 from augserver.kernel.checks import MAX_VOXELS, Shape3, check_params
-from augserver.kernel.params import INPUT_TYPES, MAX_CHANNELS
+from augserver.kernel.params import INPUT_TYPES
 from augserver.pipeline.byte_budget import BudgetShare
 from augserver.volume import Volume, VolumeInfo
 

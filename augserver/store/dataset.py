@@ -10,13 +10,13 @@ What is checked, and what it costs (2 cores):
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import zarr
+from augclient.nearest import nearest
 from numpy.typing import DTypeLike, NDArray
 from zarr.buffer.cpu import NDBuffer
 
@@ -112,9 +112,9 @@ class Dataset:
         try:
             return self._infos[volume_id]
         except KeyError:
-            nearest = difflib.get_close_matches(volume_id, self.volumes, 1, 0)
+            near = nearest(volume_id, self.volumes, least=0)
             raise NotFoundError(
-                f"no volume {volume_id!r} among the {len(self.volumes)} of {self.path.name}; the nearest id is {nearest[0]!r}"
+                f"no volume {volume_id!r} among the {len(self.volumes)} of {self.path.name}; the nearest id is {near!r}"
             ) from None
 
     def provenance(self, volume_id: str) -> dict[str, Any]:

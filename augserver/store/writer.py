@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
+from augclient.contract import MAX_CHANNELS
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
@@ -32,7 +33,6 @@ from augserver.store.writer_lock import WriterLock
 from augserver.volume import VolumeInfo
 
 MODALITIES = ("ct", "mr")
-MAX_CHANNELS = 8
 ZSTD_LEVEL = 3
 CHUNK = (32, 256, 256)  # 4 MB of int16: enough chunks to decode on all cores, few enough that zarr's cost per chunk vanishes
 

@@ -1,6 +1,18 @@
-"""Numbers of the public contract that the server, the client and the commands share."""
+"""What the public contract says in numbers and names, once: the server, the client and the commands take it from here."""
 
 from __future__ import annotations
+
+MAX_CHANNELS = 8
+"""Of an image; cuda/params.h has it once more."""
+
+MAX_LEASES = 64
+"""Slots of shared memory that a client may hold at once; their returns fit the socket's buffer, so that it never waits to send them."""
+
+SAMPLERS = ("exact", "texture")
+"""How a recipe may take an image's values; whether a backend has the second is for its server to say."""
+
+DEFAULT_FILL = {"ct": -1000.0, "mr": 0.0}
+"""By modality: what lies outside of a volume, unless the recipe says otherwise."""
 
 EXIT_NOTHING_USABLE = 2
 """A command that reports on many scans took none of them."""

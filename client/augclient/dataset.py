@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augclient.errors import NotFoundError, WireError
+from augclient.nearest import nearest
 from augclient.wire.v1 import augserver_pb2 as pb
 
 
@@ -91,8 +91,8 @@ class Dataset:
         try:
             return self.infos[id]
         except KeyError:
-            near = difflib.get_close_matches(str(id), self.volumes, n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else f"; the dataset has {len(self.volumes)} volumes, see .volumes"
+            near = nearest(str(id), self.volumes)
+            guess = f"; did you mean {near!r}?" if near else f"; the dataset has {len(self.volumes)} volumes, see .volumes"
             raise NotFoundError(f"no volume {id!r}{guess}") from None
 
 

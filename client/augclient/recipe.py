@@ -16,7 +16,6 @@ clients in all languages get the same answers.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -28,6 +27,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from augclient.errors import NotFoundError, RecipeError
+from augclient.nearest import nearest
 from augclient.wire.v1 import augserver_pb2 as pb
 
 PLUS_MINUS = frozenset({"rotate_deg", "shear", "warp", "translate_mm", "offset"})
@@ -161,10 +161,9 @@ def _unknown(key: str, where: str) -> str:
     leaf = key.removeprefix(where)
     here = list(_keys(sections[where[:-1]].message_type) if where else sections)
     elsewhere = {f"{name}.{its_leaf}": its_leaf for name, field in sections.items() for its_leaf in _keys(field.message_type)}
-    near = [where + name for name in difflib.get_close_matches(leaf, here, n=1)]
-    near = near or [name for name, its_leaf in elsewhere.items() if its_leaf == leaf]
-    near = near or difflib.get_close_matches(leaf, elsewhere, n=1, cutoff=0.5)
-    guess = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(leaf, here)
+    meant = where + near if near else next((name for name, its_leaf in elsewhere.items() if its_leaf == leaf), nearest(leaf, elsewhere))
+    guess = f"did you mean {meant!r}? " if meant else ""
     return f"unknown recipe key {key!r}; {guess}allowed here: {', '.join(here)}"
 
 

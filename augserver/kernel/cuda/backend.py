@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from augclient.contract import SAMPLERS
 from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
 from augserver.config import CudaConfig
 from augserver.errors import BackendError, RequestError, UnavailableError
 from augserver.kernel.backend import BackendSettings
-from augserver.kernel.batch import SAMPLERS, PackedBatch, pack_batch
+from augserver.kernel.batch import PackedBatch, pack_batch
 from augserver.kernel.cuda import fatbin
 from augserver.kernel.device_statistics import DeviceStatistics
 from augserver.volume import Volume

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from augclient.contract import MAX_CHANNELS
 from augclient.errors import BudgetError, StateError, WireError
 from augclient.stream.buffers import ALIGNMENT, BufferPool
 from augclient.wire.v1 import augserver_pb2 as pb
-
-MAX_CHANNELS = 8  # of the contract; bounds what a header can make the client allocate
 
 
 @dataclass(frozen=True, slots=True)

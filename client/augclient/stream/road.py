@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from augclient.contract import MAX_LEASES
 from augclient.errors import AugError, BudgetError, DeadlineError, RequestError, UnavailableError, WireError
 from augclient.local import RingLink, open_link
 from augclient.stream.local_call import LinkLost, LocalCall
@@ -27,7 +28,6 @@ from augclient.wire.v1 import augserver_pb2 as pb
 
 TRANSPORTS = ("auto", "local", "grpc")
 HELD_WAIT_S = 30.0
-MAX_LEASES = 64  # of the contract
 _TRAINER_LEASES = 4  # beside `prefetch`: the batch in use, the one before it, and two that a tf.data pipeline holds
 
 _log = logging.getLogger("augclient")

@@ -1,8 +1,8 @@
 """Let malloc settle before the first message.
 
-Every part of a stream is received into a block of a MiB or more that lives for a moment. glibc maps and unmaps such blocks, which costs more
-in page faults than the copy into them, until the process has freed one large block: then it adapts its thresholds by itself and keeps
-blocks of up to that size on its heap. Any program that frees a large array gets there; a trainer may not have yet. No setting is
+Every part of a stream is received into a block of a MiB or more that lives for a moment. glibc maps and unmaps such blocks, which costs
+more in page faults than the copy into them, until the process has freed one large block: then it adapts its thresholds by itself and
+keeps blocks of up to that size on its heap. Any program that frees a large array gets there; a trainer may not have yet. No setting is
 changed here (mallopt would switch the adaptation off for the whole process).
 """
 

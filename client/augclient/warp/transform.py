@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from augclient.contract import MAX_CHANNELS
 from augclient.errors import GeometryError, RequestError
 from augclient.stream.spec import IMAGE_DTYPES
 from augclient.wire.v1 import augserver_pb2 as pb
 
 INTERPOLATIONS = {"linear": pb.LINEAR, "nearest": pb.NEAREST}
-MAX_CHANNELS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

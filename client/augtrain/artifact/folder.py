@@ -11,7 +11,6 @@ any moment the folder holds the model of before or the new one, whole. No pickle
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from augclient.errors import AugError, NotFoundError, StateError
+from augclient.nearest import nearest
 
 from augtrain.artifact.card import ModelCard, card_from_document
 from augtrain.whole_file import place
@@ -79,8 +79,8 @@ def load_model(folder: str | Path, *, networks: Mapping[str, Callable[..., Any]]
 
         networks = {name: network.build for name, network in NETWORKS.items()}
     if card.network not in networks:
-        near = difflib.get_close_matches(card.network, networks, n=1)
-        guess = f"; the nearest is {near[0]!r}" if near else f"; there are {', '.join(networks)}"
+        near = nearest(card.network, networks)
+        guess = f"; the nearest is {near!r}" if near else f"; there are {', '.join(networks)}"
         raise StateError(f"{folder}: is a model of the network {card.network!r}, which augtrain does not have{guess}")
     try:
         model = networks[card.network](card.outputs, channels=card.channels, **card.network_options)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from augclient.errors import ConfigError
+from augclient.nearest import nearest
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> 
 
 def name_nearest(got: str, known: Collection[str]) -> str:
     """The end of a message on an unknown name: the nearest one, and all of them."""
-    near = difflib.get_close_matches(got, known, n=1, cutoff=0.5)
-    return f"; {f'did you mean {near[0]!r}? ' if near else ''}allowed: {', '.join(sorted(known))}"
+    near = nearest(got, known)
+    return f"; {f'did you mean {near!r}? ' if near else ''}allowed: {', '.join(sorted(known))}"
 
 
 def read_value(value: object, hint: Any, where: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from augclient import Dataset
+from augclient.contract import DEFAULT_FILL
 from augclient.errors import ConfigError, StateError
 from numpy.typing import NDArray
 
@@ -34,7 +35,6 @@ from augtrain.fit.validation import Validator
 from augtrain.fit.volumes import Volumes, split_volumes
 from augtrain.losses import SegmentationLoss, parse_loss
 
-_DEFAULT_FILL = {"ct": -1000.0, "mr": 0.0}  # of the contract, where the recipe has none
 _ROUNDING = 1e-6  # of cosines: at 45 degrees two orders of axes are as near
 _LAST_STEPS = 20  # whose losses are averaged for the result
 
@@ -189,7 +189,7 @@ def _card(config: FitConfig, dataset: Dataset, classes: dict[int, str], channels
         spacing_mm=None if several is None else (float(several[0]), float(several[1]), float(several[2])),
         modality=dataset.modality,
         window=window_of(config.recipe),
-        fill=float(output.get("fill", _DEFAULT_FILL[dataset.modality])),
+        fill=float(output.get("fill", DEFAULT_FILL[dataset.modality])),
         loss=config.loss if isinstance(config.loss, str) else json.dumps(dict(config.loss)),
         trained_steps=steps,
         fingerprint=dataset.fingerprint,

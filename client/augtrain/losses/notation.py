@@ -15,13 +15,13 @@ Names and options are those of the classes; which values are allowed is theirs t
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from augclient.errors import ConfigError
+from augclient.nearest import nearest
 
 from augtrain.losses.class_weights import PerClass
 from augtrain.losses.cross_entropy import CrossEntropy
@@ -137,5 +137,5 @@ def _list(name: str, options: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 
 def _nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; allowed: {', '.join(known)}"
+    near = nearest(word, known)
+    return f"; did you mean {near!r}?" if near else f"; allowed: {', '.join(known)}"

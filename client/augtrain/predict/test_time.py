@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from augclient import Recipe, Server, Transform, Volume
+from augclient.contract import MAX_CHANNELS
 from numpy.typing import NDArray
 
 from augtrain.sliding_window import Probabilities
 
-_CHANNELS = 8  # of one warped volume, as the contract has it
 _ITEM_BYTES = 256 << 20  # of one, there and back; a server takes four times that
 
 # Small enough for organs to look like themselves. No reflections: they would make a left kidney of the right one.
@@ -46,7 +46,7 @@ def average_over_transforms(
         with server.warp([volume.image], Transform(affine=affine, fill=fill)) as warped:
             answer = segment(np.asarray(next(warped)))
         back = np.linalg.inv(np.vstack([affine, [0, 0, 0, 1]]))[:3]  # the server draws none that is near singular
-        together = min(_CHANNELS, max(1, _ITEM_BYTES // (8 * answer[..., 0].size)))
+        together = min(MAX_CHANNELS, max(1, _ITEM_BYTES // (8 * answer[..., 0].size)))
         groups = [slice(first, first + together) for first in range(0, answer.shape[3], together)]
         channels = (np.ascontiguousarray(np.moveaxis(answer[..., group], -1, 0)) for group in groups)
         with server.warp(channels, Transform(affine=back), prefetch=1) as returned:
