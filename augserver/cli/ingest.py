@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -196,9 +196,13 @@ def _find(sources: Sequence[Path], layout: str, rule: LabelRule | None, modality
 
     if rule is not None and layout not in ("auto", PLAIN):
         raise ConfigError(f"--labels and --layout {layout} both say where labels are; give one")
-    chosen = choose_layout(PLAIN if rule is not None else layout, sources)
+    chosen, fitting = choose_layout(PLAIN if rule is not None else layout, sources)
     if chosen == PLAIN:
-        return chosen, arrange_plain(sources, rule)
+        found = arrange_plain(sources, rule)
+        if fitting:
+            unclear = f"looks like {' and like '.join(fitting)}, so it was read as plain files: pass --layout for the one that it is"
+            found = replace(found, notices=(*found.notices, unclear))
+        return chosen, found
     return chosen, arrange(chosen, sources[0], modality=modality, classes=classes, named=chosen == layout)
 
 

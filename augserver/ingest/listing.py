@@ -68,7 +68,7 @@ def list_files(path: Path) -> Listing:
     """The files at a path and, in a folder, below it; links to folders (they may run in circles) are not followed."""
     whole = Path(os.path.abspath(path))  # without "..", so that places can be compared
     walk = _Walk()
-    if whole.is_dir():
+    if os.path.isdir(whole):
         walk.enter(whole)
         root = whole
     else:

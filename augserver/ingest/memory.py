@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from augserver.errors import VolumeError
 from augserver.ingest.readers.formats import voxel_count
 from augserver.ingest.sources import Source
@@ -14,7 +16,7 @@ def estimate_bytes(source: Source) -> int:
     if source.slices:
         voxels = sum(one.rows * one.columns for one in source.slices)
         return voxels * _BYTES_PER_VOXEL
-    if not source.path.is_file():
+    if not os.path.isfile(source.path):
         return 0
     try:
         return voxel_count(source.path) * (1 + len(source.channels)) * _BYTES_PER_VOXEL

@@ -22,6 +22,7 @@ _BELOW_GAS = (-1250.0, 0.10)  # share; the rim of padding that was resampled has
 _TISSUE = (-150.0, 150.0)
 _RAISED_TISSUE = (774.0, 1274.0)  # soft tissue and fat, with 1024 or 1000 added
 _DENSE = (300.0, 774.0)
+_FAT = (-25.0, 0.002)  # share of voxels below
 _LOWERED_TISSUE = (-1250.0, -850.0)
 _LOWERED_BONE = (-700.0, -300.0)
 _PEAKS = ((-780.0, -150.0, 40.0, 0.10), (-150.0, -60.0, 8.0, 0.25))  # from, to, width, share: sharp as air is, where air is not
@@ -57,8 +58,10 @@ def _objection(found: NDArray[np.float64]) -> str:
     low = float(seen[0])
     if seen[-1] - low < _NARROWEST:
         return "they span less than the noise of a scan, as scaled or normalised ones do"
-    if low >= 0 and float(np.percentile(seen, 99)) > _DENSE[0]:  # a crop of one organ has no air, no fat and nothing dense
-        return "none is below 0, where fat and air are, as if no rescale intercept was applied"
+    bare = low >= 0 or (_share(seen, -np.inf, _FAT[0]) < _FAT[1] and float(np.median(seen)) > _TISSUE[1])
+    if bare and float(np.percentile(seen, 99)) > _DENSE[0]:  # a crop of one organ may have neither air nor fat, nor anything dense
+        few = "none" if low >= 0 else "hardly any"
+        return f"{few} is below 0, where fat and air are, as if no rescale intercept was applied"
     if 1 - _share(seen, -_FAR[0], _FAR[0]) > _FAR[1]:
         return f"many are beyond {_FAR[0]:g}, as after a swap of bytes or a wrong slope"
     if _share(seen, -np.inf, _BELOW_GAS[0]) > _BELOW_GAS[1]:

@@ -336,3 +336,54 @@ def test_the_shared_cases(run: Any, case: str, options: tuple[str, ...], volumes
     for name in dataset.volumes:
         assert dataset.info(name).shape[0] == channels
         assert dataset.info(name).has_label
+
+
+def test_dataset_json_may_name_the_labels(tmp_path: Path, run: Any) -> None:
+    listed = [{"image": f"imagesTr/img{number:04}.nii.gz", "label": f"labelsTr/label{number:04}.nii.gz"} for number in (1, 2)]
+    _image_set(tmp_path / "src", {"img0001": 1, "img0002": 2}, {"label0001": 1, "label0002": 2}, OLD | {"training": listed})
+    code, report, dataset = run(tmp_path / "src")
+    assert (code, report["layout"]) == (0, "decathlon")
+    assert_pairs(dataset, {"img0001": (1,), "img0002": (2,)})
+
+
+def test_btcv_in_folders_of_the_decathlon(tmp_path: Path, run: Any) -> None:
+    _image_set(tmp_path / "src", {"img0001": 1, "img0002": 2}, {"label0001": 1, "label0002": 2}, None)
+    code, report, dataset = run(tmp_path / "src")
+    assert (code, report["layout"]) == (0, "btcv")
+    assert_pairs(dataset, {"img0001": (1,), "img0002": (2,)})
+
+
+def test_lits_with_labels_in_another_folder(tmp_path: Path, run: Any) -> None:
+    for number in (0, 7):
+        save(tmp_path / f"src/volume_pt1/volume-{number}.nii", scan(number))
+        save(tmp_path / f"src/segmentations/segmentation-{number}.nii", label(number))
+    code, report, dataset = run(tmp_path / "src")
+    assert (code, report["layout"]) == (0, "lits")
+    assert_pairs(dataset, {"volume-0": (0,), "volume-7": (7,)})
+    save(tmp_path / "src/volume_pt2/volume-7.nii", scan(8))  # whose is segmentation-7 now?
+    code, report, dataset = run(tmp_path / "src")
+    assert code == 3
+    assert_pairs(dataset, {"volume-0": (0,)})
+    assert len(report["refused"]) == 2
+    assert report["notices"] == ["1 label has no scan: segmentations/segmentation-7.nii"]
+
+
+def test_totalsegmentator_at_any_depth(tmp_path: Path, run: Any) -> None:
+    for place in ("part1/s1", "part2/deep/s2"):
+        save(tmp_path / f"src/{place}/ct.nii.gz", scan(1 + len(place)))
+        for name in ("liver", "spleen"):
+            save(tmp_path / f"src/{place}/segmentations/{name}.nii.gz", (label(3) == (1 if name == "liver" else 2)).astype(np.uint8))
+    for source, names in (("src", ["s1", "s2"]), ("src/part1", ["s1"]), ("src/part1/s1", ["s1"])):
+        code, report, dataset = run(tmp_path / source)
+        assert (code, report["layout"], sorted(dataset.volumes)) == (0, "totalsegmentator", names)
+        assert dataset.classes == {0: "background", 1: "liver", 2: "spleen"}
+
+
+def test_where_two_layouts_fit_none_is_taken_and_the_report_says_so(tmp_path: Path, run: Any) -> None:
+    save(tmp_path / "src/case_00000/imaging.nii.gz", scan(0))
+    save(tmp_path / "src/case_00000/segmentation.nii.gz", label(0))
+    save(tmp_path / "src/volume-1.nii.gz", scan(1))
+    save(tmp_path / "src/labels-1.nii.gz", label(1))
+    _, report, _ = run(tmp_path / "src")
+    assert report["layout"] == "plain"
+    assert report["notices"] == ["looks like ct-org and like kits, so it was read as plain files: pass --layout for the one that it is"]

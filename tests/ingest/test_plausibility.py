@@ -58,7 +58,7 @@ def told(voxels: np.ndarray, modality: str = "ct") -> str:
 WRONG: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "no intercept": (lambda hu: (hu + 1024).astype(np.uint16), "none is below 0"),
     "no intercept, padded": (lambda hu: np.where(_rim(hu), -2000, hu + 1024).astype(np.int16), "none is below 0"),
-    "raised, noise below 0": (lambda hu: hu + 1000, "lie near 1000|none is below 0"),
+    "raised, noise below 0": (lambda hu: hu + 1000, "lie near 1000|is below 0"),
     "lowered": (lambda hu: hu - 1024, "are below -1250|soft tissue lies near -1000"),
     "0 to 1": (lambda hu: (hu - hu.min()) / np.ptp(hu), "span less"),
     "-1 to 1": (lambda hu: np.clip(hu / 1000, -1, 1), "span less"),

@@ -51,9 +51,11 @@ _DETECTORS: dict[str, Callable[[Listing], bool]] = {
 }
 
 
-def choose_layout(name: str, roots: Sequence[Path]) -> str:
+def choose_layout(name: str, roots: Sequence[Path]) -> tuple[str, tuple[str, ...]]:
     """The layout that `--layout NAME` means for these paths: "auto" is the only one that fits, or "plain" if none or several do.
 
+    Returns:
+        its name, and those that fit where they are several.
     Raises:
         ConfigError: a layout for several paths at once, or an unknown one.
         NotFoundError: the path does not exist.
@@ -61,14 +63,14 @@ def choose_layout(name: str, roots: Sequence[Path]) -> str:
     if name not in LAYOUTS:
         raise ConfigError(f"--layout must be one of {', '.join(LAYOUTS)}, got {name!r}")
     if name == PLAIN or (name == "auto" and len(roots) != 1):
-        return PLAIN
+        return PLAIN, ()
     if len(roots) != 1:
         raise ConfigError(f"--layout {name} takes one folder or file, got {len(roots)}; ingest them one after the other")
     listing = list_path(roots[0])
     if name != "auto":
-        return name
+        return name, ()
     fitting = [layout for layout, fits in _DETECTORS.items() if fits(listing)]
-    return fitting[0] if len(fitting) == 1 else PLAIN
+    return (fitting[0], ()) if len(fitting) == 1 else (PLAIN, tuple(fitting))
 
 
 def arrange(layout: str, root: Path, *, modality: str, classes: Mapping[int, str], named: bool) -> Arrangement:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from augserver.errors import ConfigError
+from augserver.ingest.readers.formats import split_suffix
 
 NAME = "dataset.json"
 _MR = re.compile(r"(?<![a-z])(mri?|t1|t2|flair|adc|dwi|pd|bold|swi|asl|dixon)(?![a-z])|^t[12]|mri\b|cine|magnetic", re.IGNORECASE)
@@ -45,6 +46,14 @@ class DatasetJson:
         return {key: name for key, name in pairs if 0 <= key <= 255}
 
     @property
+    def label_stems(self) -> dict[str, str]:
+        """Stem of a scan -> stem of its label, where the list "training" names both."""
+        listed = self.content.get("training")
+        pairs = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        named = [(each.get("image"), each.get("label")) for each in pairs]
+        return {_stem(image): _stem(label) for image, label in named if isinstance(image, str) and isinstance(label, str)}
+
+    @property
     def channels(self) -> list[str]:
         """The names of the channels, in the order of their numbers."""
         named = self.content.get("channel_names", self.content.get("modality", {}))
@@ -63,6 +72,10 @@ class DatasetJson:
         words = ", ".join(self.channels)
         mr, ct = _MR.search(words) is not None, _CT.search(words) is not None
         return ("" if mr == ct else "mr" if mr else "ct"), words
+
+
+def _stem(text: str) -> str:
+    return split_suffix(Path(text.replace("\\", "/")))[0]
 
 
 def _pair(key: str, value: Any) -> tuple[int, str]:

@@ -105,8 +105,12 @@ def arrange_nnunet(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
 
 def _whole_files(listing: Listing, classes: Mapping[int, str], layout: str) -> Arrangement:
     labels = by_stem(_in_folder(listing, _LABELS))
-    scans = [with_label_file(source, labels.get(source.stem, []), source.stem) for source in _images(listing)]
-    modality, words = DatasetJson.read(listing.root).modality
+    info = DatasetJson.read(listing.root)
+    scans = []
+    for source in _images(listing):
+        wanted = source.stem if source.stem in labels else info.label_stems.get(source.stem, source.stem)
+        scans.append(with_label_file(source, labels.get(wanted, []), wanted))
+    modality, words = info.modality
     if layout == "amos":
         modality = "" if modality == "ct" else modality  # it says CT of its MR scans too
     return Arrangement(

@@ -47,12 +47,13 @@ def _cases(listing: Listing) -> dict[Path, tuple[list[Path], dict[str, list[Path
     folders = {folder: by_stem(files) for folder, files in listing.by_folder().items()}
     found = {}
     for case in {folder.parent if folder.name == _MASKS else folder for folder in folders}:
-        if listing.root in (case, case.parent):
-            stems = folders.get(case, {})
-            scans = [file for stem in _SCANS for file in stems.get(stem, [])]
-            masks = dict(folders.get(case / _MASKS, {}))
-            if scans or masks:
-                found[case] = (scans, masks)
+        if not case.is_relative_to(listing.root):  # the folder of masks itself was named
+            continue
+        stems = folders.get(case, {})
+        scans = [file for stem in _SCANS for file in stems.get(stem, [])]
+        masks = dict(folders.get(case / _MASKS, {}))
+        if scans or masks:
+            found[case] = (scans, masks)
     return found
 
 

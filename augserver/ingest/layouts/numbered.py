@@ -1,10 +1,9 @@
-"""CT-ORG and LiTS: volume-N.nii.gz beside labels-N.nii.gz or segmentation-N.nii.gz."""
+"""CT-ORG and LiTS: volume-N.nii.gz with labels-N.nii.gz or segmentation-N.nii.gz, beside it or in another folder."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from augserver.ingest.layouts.arrangement import Arrangement, by_stem, left_labels, require_scans, with_label_file
 from augserver.ingest.listing import Listing
@@ -25,12 +24,12 @@ def is_lits(listing: Listing) -> bool:
 
 
 def arrange_ct_org(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
-    """Scans volume-N with labels-N in the same folder, at any depth."""
+    """Scans volume-N with labels-N in the same folder, or in another if the number is unique; at any depth."""
     return _arrange(listing, "labels", CT_ORG, "ct-org")
 
 
 def arrange_lits(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
-    """Scans volume-N with segmentation-N in the same folder, at any depth."""
+    """Scans volume-N with segmentation-N in the same folder, or in another if the number is unique; at any depth."""
     return _arrange(listing, "segmentation", LITS, "lits")
 
 
@@ -40,22 +39,21 @@ def _has_pair(listing: Listing, label: str) -> bool:
 
 
 def _arrange(listing: Listing, label: str, classes: dict[int, str], layout: str) -> Arrangement:
+    stems = by_stem(listing.files)
+    labels = {stem: files for stem, files in stems.items() if re.fullmatch(rf"{label}-\d+", stem)}
     scans: list[Source] = []
-    left: dict[Path, str] = {}
-    for files in listing.by_folder().values():
-        stems = by_stem(files)
-        labels = {stem: found for stem, found in stems.items() if re.fullmatch(rf"{label}-\d+", stem)}
-        here = [
-            with_label_file(file_source(file, listing.root), labels.get(f"{label}-{number[1]}", []), f"{label}-{number[1]}")
-            for stem, found in stems.items()
-            if (number := _SCAN.fullmatch(stem))
-            for file in found
-        ]
-        scans += here
-        left |= left_labels(labels, here)
+    for stem, files in stems.items():
+        number = _SCAN.fullmatch(stem)
+        for file in files if number else ():
+            wanted = f"{label}-{number[1]}" if number else ""
+            everywhere = labels.get(wanted, [])
+            beside = [each for each in everywhere if each.parent == file.parent]
+            # Elsewhere it is this scan's only if no other has its number.
+            found = beside or (everywhere if len(files) == 1 else [])
+            scans.append(with_label_file(file_source(file, listing.root), found, wanted))
     return Arrangement(
         scans=require_scans(tuple(sorted(scans, key=lambda scan: scan.path)), layout, "files volume-N"),
         collection_classes=classes,
         collection_modality="ct",
-        left=left,
+        left=left_labels(labels, scans),
     )

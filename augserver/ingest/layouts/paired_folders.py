@@ -1,6 +1,6 @@
 """Collections with scans in one folder and labels in another beside it: BTCV and FLARE.
 
-BTCV    img/img0001.nii.gz, label/label0001.nii.gz; or the number alone
+BTCV    img/img0001.nii.gz, label/label0001.nii.gz, or the number alone; imagesTr/img0001.nii.gz, labelsTr/label0001.nii.gz
 FLARE   images/X_0000.nii.gz, labels/X.nii.gz (2022); imagesTr2200, labelsTr2200 (2023); TrainingImg, TrainingMask (2021)
 """
 
@@ -33,6 +33,8 @@ _ANY = re.compile("(.+)")
 
 
 def is_btcv(listing: Listing) -> bool:
+    if listing.root / NAME in listing.files:  # the Decathlon's, which names the labels
+        return False
     return any(_has_pair(scans, labels, _BTCV_SCAN, _BTCV_LABEL) for scans, labels in _btcv_folders(listing))
 
 
@@ -102,11 +104,17 @@ def arrange_flare(listing: Listing, classes: Mapping[int, str]) -> Arrangement:
 
 
 def _btcv_folders(listing: Listing) -> Iterator[tuple[list[Path], list[Path]]]:
-    """The files of each folder img, and of the folder label beside it."""
+    """The files of each folder of scans, and of the folder of labels beside it."""
     folders = listing.by_folder()
     for folder, files in folders.items():
         if folder.name == "img":
             yield files, folders.get(folder.parent / "label", [])
+        elif folder.name == "imagesTr":
+            scans, labels = (
+                [each for each in found if each.name.startswith(start)]
+                for found, start in ((files, "img"), (folders.get(folder.parent / "labelsTr", []), "label"))
+            )
+            yield scans, labels
 
 
 def _flare_folders(listing: Listing) -> Iterator[tuple[list[Path], list[Path]]]:

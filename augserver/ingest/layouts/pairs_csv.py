@@ -52,7 +52,7 @@ def arrange_pairs_csv(root: Path) -> Arrangement:
         label = Path(os.path.abspath(root.parent / cells["label"]))
         problem = source.problem
         for path in (label, *images[1:]):
-            if not problem and not (path.is_file() and split_suffix(path)[1]):
+            if not problem and not (os.path.isfile(path) and split_suffix(path)[1]):
                 hint = label_hint(path) or "; correct the path"
                 problem = f"{name}: line {number} of {root.name} names {path.name}, which is no file of a known kind there{hint}"
         scans.append(replace(source, name=named, channels=tuple(images[1:]), label=LabelFile(label), problem=problem))
@@ -68,15 +68,15 @@ def arrange_pairs_csv(root: Path) -> Arrangement:
 def listing_of(root: Path, arrangement: Arrangement) -> Listing:
     """The files that the rows name, as far as they are there."""
     named = {path for scan in arrangement.scans for path in files_named(scan)}
-    return Listing(root=root.parent, files=tuple(sorted(path for path in named if path.is_file())))
+    return Listing(root=root.parent, files=tuple(sorted(path for path in named if os.path.isfile(path))))
 
 
 def _source(image: Path, number: int) -> Source:
-    if image.is_dir():
+    if os.path.isdir(image):
         series = find_sources([image]).sources
         if len(series) == 1:
             return series[0]
-    elif image.is_file() and split_suffix(image)[1]:
+    elif os.path.isfile(image) and split_suffix(image)[1]:
         return file_source(image, image.parent)
     stem = split_suffix(image)[0]
     problem = f"{stem}: line {number} names {image.name}, which is no scan and no folder with one DICOM series; correct the path"

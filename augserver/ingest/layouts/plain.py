@@ -8,7 +8,7 @@ from pathlib import Path
 
 from augserver.ingest.labels import LabelRule
 from augserver.ingest.layouts.arrangement import LABEL_ALONE, Arrangement, files_named
-from augserver.ingest.listing import list_files
+from augserver.ingest.listing import Listing, list_files
 from augserver.ingest.readers.formats import split_suffix
 from augserver.ingest.run import select_scans
 from augserver.ingest.sources import find_sources
@@ -25,7 +25,9 @@ def arrange_plain(roots: Sequence[Path], labels: LabelRule | None) -> Arrangemen
     used = {path for scan in scans for path in files_named(scan)}
     ours = {source.path for source in found.sources if labels is not None and labels.is_label(source)}
     folder = labels.folder if labels is not None else None
-    elsewhere = {file for file in list_files(folder).files if split_suffix(file)[1]} if folder is not None else set()
+    beside = list_files(folder) if folder is not None else Listing(root=Path(), files=())
+    elsewhere = {file for file in beside.files if split_suffix(file)[1]}
+    known = {each.path for each in found.unread}
     skipped = Counter(found.skipped)
     if ours - used:
         skipped[LABEL_ALONE] += len(ours - used)
@@ -33,7 +35,7 @@ def arrange_plain(roots: Sequence[Path], labels: LabelRule | None) -> Arrangemen
         scans=scans,
         skipped=dict(skipped),
         alone=tuple(sorted((ours | elsewhere) - used)),
-        unread=found.unread,
+        unread=found.unread + tuple(each for each in beside.unread if each.path not in known),
         hidden=found.hidden,
         files=found.files,
         voxel_files=found.voxel_files,
