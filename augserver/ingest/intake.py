@@ -106,7 +106,7 @@ def _unnamed(info: VolumeInfo, classes: Mapping[int, str]) -> tuple[str, ...]:
     unnamed = [key for key in info.class_voxels if key and key not in classes]
     if not unnamed or not classes:
         return ()
-    return (f"label values that the classes do not name: {', '.join(f'{key} (called class_{key})' for key in unnamed)}",)
+    return (f"label values that the classes do not name, each called class_N: {', '.join(map(str, unnamed))}",)
 
 
 def _digests(source: Source, label: LabelSource | None) -> tuple[str, str | None]:

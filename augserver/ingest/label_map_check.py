@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from augserver.ingest.label_values import is_almost_whole
+from augserver.ingest.label_values import distinct, is_almost_whole
 
 _SAMPLES = 1 << 17  # voxels looked at first; a scan is seen to be one here, so that it costs no pass over its voxels
 _MOST_VALUES = 160  # TotalSegmentator has 117 classes, SynthSeg's and FreeSurfer's maps about 100
@@ -51,19 +51,10 @@ def _class_values(voxels: NDArray[Any]) -> NDArray[Any] | None:
             return None
         if plane.min() < -1 or not is_almost_whole(plane).all():
             return None
-        found.update(_distinct(plane))
+        found.update(distinct(plane if plane.dtype.kind in "iu" else np.rint(plane)).tolist())
         if len(found) > _MOST_VALUES:
             return None
     return np.array(sorted(found))
-
-
-def _distinct(plane: NDArray[Any]) -> list[Any]:
-    if plane.dtype.kind in "iu" and (most := int(plane.max())) < 1 << 16:
-        shifted = plane.astype(np.int32) + 1
-        values: list[Any] = (np.flatnonzero(np.bincount(shifted.ravel(), minlength=most + 2)) - 1).tolist()
-        return values
-    distinct: list[Any] = np.unique(np.rint(plane)).tolist()
-    return distinct
 
 
 def _equal_share(voxels: NDArray[Any]) -> float:

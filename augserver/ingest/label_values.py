@@ -11,6 +11,7 @@ from augserver.errors import VolumeError
 
 ALMOST = 1e-3  # a slope stored as float32 and scaled int16 (SPM writes 3 / 32767) leave ids off by less
 _SHOWN = 8
+_COUNTED = 1 << 16
 _FRACTIONS = "if it was interpolated, resample it again with nearest neighbour; if it holds probabilities, threshold them"
 
 
@@ -48,15 +49,22 @@ def mask_of(voxels: NDArray[Any], *, name: str) -> tuple[NDArray[np.bool_], tupl
         VolumeError: the values are neither 0 and 1 nor 0 and 255, within ALMOST.
     """
     ids, wrong, notes = _rounded(voxels)
-    found = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
-    if wrong.size or not (set(found.tolist()) <= {0, 1} or set(found.tolist()) <= {0, 255}):
-        shown = shown_values(wrong if wrong.size else found)
+    most = ids.max()
+    if wrong.size or most not in (0, 1, 255) or (most == 255 and ((ids != 0) & (ids != 255)).any()):
+        shown = shown_values(wrong if wrong.size else np.unique(ids))
         way_out = "write 0 outside and 1 inside" if wrong.size else "write one mask per class, or one label file for all of them"
         way_out = way_out if is_almost_whole(wrong).all() else _FRACTIONS
         raise VolumeError(f"{name}: has values that are no mask: {shown}; allowed: 0 and 1, or 0 and 255; {way_out}")
-    if found[-1] == 255:
+    if most == 255:
         notes += ("255 marks the inside",)
     return ids != 0, notes
+
+
+def distinct(plane: NDArray[Any]) -> NDArray[Any]:
+    """The distinct values, sorted; of small integers in one pass, without sorting a copy."""
+    if plane.dtype.kind in "iu" and plane.min() >= 0 and plane.max() < _COUNTED:
+        return np.flatnonzero(np.bincount(plane.ravel()))
+    return np.unique(plane)
 
 
 def shown_values(values: NDArray[Any], most: int = _SHOWN) -> str:
@@ -66,8 +74,10 @@ def shown_values(values: NDArray[Any], most: int = _SHOWN) -> str:
 
 def _rounded(voxels: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[Any], tuple[str, ...]]:
     """Rounded values (without meaning where they are wrong), the wrong ones (a few more than are shown), and a note if any was rounded."""
-    ids = np.empty(voxels.shape, np.uint8)
     wrong, rounded = np.empty(0, voxels.dtype), np.empty(0, voxels.dtype)
+    if voxels.dtype == np.uint8:
+        return voxels, wrong, ()
+    ids = np.empty(voxels.shape, np.uint8)
     for out, plane in zip(ids, voxels, strict=True):
         with np.errstate(invalid="ignore"):  # NaN and what lies beyond uint8 is found by the comparison
             np.copyto(out, np.rint(plane) if plane.dtype.kind == "f" else plane, casting="unsafe")

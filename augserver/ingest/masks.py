@@ -44,7 +44,7 @@ def merge_masks(
             lost.append(f"{names[class_id]} loses {sum(takers.values())} of its {size} voxels ({to})")
             if sum(takers.values()) == size:
                 vanished.append(names[class_id])
-        merged[inside & (merged == 0)] = class_id
+        merged[inside & (merged == 0) if takers else inside] = class_id
     told = "; ".join(lost)
     if lost and overlap == "refuse":
         raise VolumeError(f"masks overlap: {told}; pass --overlap order or smallest, or correct the masks")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
 from augserver.ingest.label_source import LabelGrid, read_notes
-from augserver.ingest.label_values import is_almost_whole, shown_values
+from augserver.ingest.label_values import distinct, is_almost_whole, shown_values
 from augserver.ingest.masks import merge_masks
 from augserver.ingest.readers.formats import files_of, read_file
 from augserver.ingest.readers.nrrd_header import read_nrrd_header
@@ -145,18 +145,15 @@ def _layer_ids(voxels: NDArray[Any], owners: Mapping[int, int], name: str) -> ND
     """
     ids = np.zeros(voxels.shape, np.uint8)
     for out, plane in zip(ids, voxels, strict=True):
-        values, places = np.unique(plane, return_inverse=True)
-        strange = [
-            value
-            for value in values
-            if not is_almost_whole(value[None]).all() or (round(float(value)) not in owners and round(float(value)))
-        ]
-        if strange:
+        whole = plane if plane.dtype.kind in "iu" else np.rint(plane)
+        values = distinct(whole)
+        strange = [value for value in values if value and value not in owners] or plane[~is_almost_whole(plane)][:1]
+        if len(strange):
             raise VolumeError(
                 f"{name} has values that are no segment's: {shown_values(np.array(strange))}; its segments have {sorted(owners)}; "
                 "save the segmentation again with Slicer"
             )
-        out[...] = np.array([owners.get(round(float(value)), 0) for value in values], np.uint8)[places].reshape(plane.shape)
+        out[...] = np.array([owners.get(int(value), 0) for value in values], np.uint8)[np.searchsorted(values, whole)]
     return ids
 
 
