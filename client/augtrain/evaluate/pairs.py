@@ -60,7 +60,11 @@ def find_cases(predictions: Path, truth: Path, *, only_predicted: bool = False) 
 
 def _label_maps(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise NotFoundError(f"{folder} cannot be read ({error.strerror}); allow this user to list it") from error
+    for path in paths:
         if path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith("."):
             other = found.setdefault(_name(path), path)
             if other != path:

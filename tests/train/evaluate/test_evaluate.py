@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from augtrain.cli import main
+from augtrain.evaluate import Case, find_cases
+from augtrain.evaluate import evaluate as score
 from augtrain.label_map import class_names_extension
 
 CLASSES = {0: "background", 1: "liver", 2: "[b]bladder"}
@@ -232,6 +234,25 @@ def test_a_case_that_cannot_be_scored_costs_no_other_its_scores(folders: tuple[P
     out = capsys.readouterr().out
     assert "liver" in out
     assert "1 of 6 volumes are scored" in out
+
+
+@pytest.mark.slow
+def test_no_damaged_header_costs_the_other_case_its_scores(folders: tuple[Path, Path]) -> None:
+    predicted, true = folders
+    cases, _ = find_cases(predicted, true)
+    nibabel.save(nibabel.load(true / "a.nii.gz"), true / "a.nii")
+    whole, damaged = (true / "a.nii").read_bytes(), Case("a", predicted / "a.nii.gz", true / "a.nii")
+    rng = np.random.default_rng(20261130)
+    refused = 0
+    for _ in range(300):
+        changed = np.frombuffer(whole, np.uint8).copy()
+        changed[rng.integers(0, 352, rng.integers(1, 5))] = rng.choice([0, 1, 127, 128, 255, rng.integers(256)])
+        (true / "a.nii").write_bytes(changed.tobytes())
+        found = score([damaged, cases[1]])
+        assert "b" in found.reports
+        assert ("a" in found.reports) != ("a" in found.refused)
+        refused += "a" in found.refused
+    assert 30 < refused < 270
 
 
 def test_a_header_that_calls_a_class_otherwise_than_the_others_is_one_bad_case(folders: tuple[Path, Path], capsys) -> None:
