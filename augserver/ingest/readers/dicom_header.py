@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import UID
 from pydicom.valuerep import PersonName
 
@@ -38,10 +40,15 @@ TRAITS = (
 _WANTED = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "InstanceNumber",
     "Modality", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PhotometricInterpretation", "BitsAllocated",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "SliceLocation", "RescaleSlope",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
     *TRAITS, *NAMES, *NUMBERS, *DATES,
 )  # fmt: skip
+_MAY_BE_WRONG = frozenset(("SeriesNumber", "InstanceNumber", "SpacingBetweenSlices", "RescaleType", "PixelPaddingRangeLimit"))
+_TRAITS = frozenset(TRAITS)
+_KEYWORDS = {Tag(keyword): keyword for keyword in (*_WANTED, "SpecificCharacterSet")}
+_TAGS = [*_KEYWORDS, Tag("PixelData")]
+_GROUP_TAGS = [*_KEYWORDS, *map(Tag, FUNCTIONAL_GROUPS)]
 _ONE_AT_A_TIME = threading.Lock()  # pydicom's parser holds the GIL anyway, and warning filters belong to the process
 
 
@@ -153,7 +160,7 @@ def hostile_dicom(what: str) -> Iterator[None]:
 
 
 def _read_header(file: Path) -> tuple[Kind, list[DicomSlice]]:
-    header = pydicom.dcmread(file, force=True, specific_tags=[*_WANTED, "PixelData"], defer_size=1 << 10)
+    header = pydicom.dcmread(file, force=True, specific_tags=_TAGS, defer_size=1 << 10)
     sop_class = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
     kind = kind_of(sop_class)
     if "PixelData" not in header:
@@ -163,7 +170,7 @@ def _read_header(file: Path) -> tuple[Kind, list[DicomSlice]]:
     if kind in (Kind.DERIVED, Kind.LABEL):
         return kind, []
     if sop_class in ENHANCED:
-        groups = pydicom.dcmread(file, force=True, specific_tags=[*_WANTED, *FUNCTIONAL_GROUPS])
+        groups = pydicom.dcmread(file, force=True, specific_tags=_GROUP_TAGS)
         found = [_slice_of(frame, file, index) for index, frame in enumerate(frame_headers(groups))]
     else:
         found = [_slice_of(header, file, 0)]
@@ -181,22 +188,24 @@ def _registered_kind(file: Path) -> Kind | None:
     return kind_of(sop_class) if sop_class.name != sop_class else None
 
 
-def _slice_of(header: Any, file: Path, frame: int) -> DicomSlice:
+def _slice_of(header: Dataset, file: Path, frame: int) -> DicomSlice:
+    values = _values(header)
+
     def text(keyword: str) -> str:
-        value = header.get(keyword)
+        value = values.get(keyword)
         return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value).strip(" \0")
 
     def whole(keyword: str, default: int) -> int:
-        value = header.get(keyword)
+        value = values.get(keyword)
         return default if value is None or value == "" else int(value)
 
     def numbers(keyword: str, count: int) -> tuple[float, ...]:
-        value = header.get(keyword)
+        value: Any = values.get(keyword)
         try:
-            values = tuple(float(each) for each in ([value] if count == 1 else value or ()))
+            found = tuple(float(each) for each in ([value] if count == 1 else value or ()))
         except (TypeError, ValueError):
             return ()
-        return values if len(values) == count and np.isfinite(values).all() else ()
+        return found if len(found) == count and np.isfinite(found).all() else ()
 
     origin, orientation, spacing = numbers("ImagePositionPatient", 3), numbers("ImageOrientationPatient", 6), numbers("PixelSpacing", 2)
     slope, intercept = numbers("RescaleSlope", 1), numbers("RescaleIntercept", 1)
@@ -224,11 +233,31 @@ def _slice_of(header: Any, file: Path, frame: int) -> DicomSlice:
         distance_mm=abs((numbers("SpacingBetweenSlices", 1) or (0.0,))[0]),
         rescale=(slope[0], intercept[0]) if slope and intercept else None,
         unit=text("RescaleType"),
-        by_table="ModalityLUTSequence" in header,
+        by_table="ModalityLUTSequence" in values,
         padding=(padding[0], (numbers("PixelPaddingRangeLimit", 1) or padding)[0]) if padding else None,
-        traits={keyword: text(keyword) for keyword in TRAITS if text(keyword)},
-        identifiers=identifiers_of(*(tuple(chain.from_iterable(_texts(header, key) for key in keys)) for keys in (NAMES, NUMBERS, DATES))),
+        traits={keyword: said for keyword in TRAITS if keyword in values and (said := text(keyword))},
+        identifiers=identifiers_of(*(tuple(chain.from_iterable(_texts(values, key) for key in keys)) for keys in (NAMES, NUMBERS, DATES))),
     )
+
+
+def _values(header: Dataset) -> dict[str, Any]:
+    """The elements that a header has, by keyword, but for the pixels; what only tells slices apart stays as it is in the file.
+
+    One that cannot be understood counts as absent if no voxel depends on it.
+    """
+    values: dict[str, Any] = {}
+    for tag in header.keys():  # noqa: SIM118 - iterating over the header itself would read the pixels
+        keyword = _KEYWORDS.get(tag, "")
+        if keyword in _TRAITS:  # most of them are never needed, and understanding them takes longer than finding them
+            value = header.get_item(tag).value
+            values[keyword] = value.decode("latin-1") if isinstance(value, bytes) else value
+        elif keyword:
+            try:
+                values[keyword] = header[tag].value
+            except Exception:  # pydicom raises nearly every built-in one
+                if keyword not in _MAY_BE_WRONG:
+                    raise
+    return values
 
 
 def _begins_without_preamble(start: bytes) -> bool:
@@ -248,12 +277,12 @@ def _begins_without_preamble(start: bytes) -> bool:
     return False
 
 
-def _texts(header: Any, keyword: str) -> list[str]:
+def _texts(values: Mapping[str, Any], keyword: str) -> list[str]:
     """The values of an element; a person name whose character set is not said, in each that it may be."""
-    value = header.get(keyword)
-    values = [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
-    texts = [str(each) for each in values]
-    if "SpecificCharacterSet" not in header:
-        raw = [each.original_string for each in values if isinstance(each, PersonName) and isinstance(each.original_string, bytes)]
+    value = values.get(keyword)
+    said = [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
+    texts = [str(each) for each in said]
+    if "SpecificCharacterSet" not in values:
+        raw = [each.original_string for each in said if isinstance(each, PersonName) and isinstance(each.original_string, bytes)]
         texts += [each.decode(name, "ignore") for each in raw if not each.isascii() for name in _CHARACTER_SETS]
     return [text for text in texts if text]
