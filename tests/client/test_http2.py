@@ -307,7 +307,7 @@ def test_an_answer_of_a_proxy_is_named(status, kind, code):
     ("script", "says"),
     [
         (scripted(begin, lambda it: it.send_data(1, framed(b"part")[:-1]), end), "within a message"),
-        (scripted(begin, lambda it: it.send_data(1, b"\0\0\0"), end), "no message"),
+        (scripted(begin, lambda it: it.send_data(1, b"\0\0\0"), end), "within a message"),
         (scripted(begin, lambda it: it.send_data(1, b"\1" + framed(b"part")[1:]), end), "compressed"),
         (scripted(begin, lambda it: it.send_data(1, framed(b"part"), end_stream=True)), "without a status"),
         (scripted(begin, lambda it: it.send_headers(1, [("grpc-status", "many")], end_stream=True)), "without a status"),

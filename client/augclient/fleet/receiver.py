@@ -25,10 +25,9 @@ from augclient.fleet.merge import BatchMerge
 from augclient.fleet.roads import FleetRoad
 from augclient.fleet.roster import Roster
 from augclient.stream.batch import Batch
-from augclient.stream.outage import is_lost
 from augclient.stream.road import Road
 from augclient.stream.thread_start import start_aside
-from augclient.wire.status import error_from_rpc
+from augclient.wire.status import error_from_rpc, is_outage
 from augclient.wire.v1 import augserver_pb2 as pb
 
 _LOOK_S = 0.1  # how soon a close() is seen, which takes no lock and so notifies nobody
@@ -69,6 +68,7 @@ class FleetReceiver:
         self._lanes: list[Lane] = []
         self._stand_ins: list[Lane] = []
         self._hedged: frozenset[str] = frozenset()  # the late members for whom others were asked
+        self._due_since = time.monotonic()  # since when a batch has been due without a pause
         self._changes = 0  # of the members at work
         self._make_roster = make_roster
         self._threads: list[threading.Thread] = []
@@ -90,6 +90,8 @@ class FleetReceiver:
 
     def wait(self, step: int) -> bool:
         """See HandOver."""
+        if not self._merge.may_receive(self._merge.first_open):
+            self._due_since = time.monotonic()
         self._merge.hand_over.ask_for(step)
         return self._merge.hand_over.wait(step, lambda: None)
 
@@ -138,20 +140,22 @@ class FleetReceiver:
         Raises:
             StateError: all came back with another dataset. UnavailableError: nobody is up, reconnect_s after `since`.
         """
-        deadline = since + self._reconnect_s
         with self._changed:
             while not self._closing:
+                full = not self._merge.may_receive(self._merge.first_open)
+                if full:
+                    self._due_since = time.monotonic()  # the trainer does not ask now, so this time does not count
                 if members := self._roster.live():
                     return members
                 if self._roster.all_strangers():
                     raise StateError(f"no server can go on with this stream: {self._roster.reasons()}")
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
+                left_s = max(since, self._due_since) + self._reconnect_s - time.monotonic()
+                if left_s <= 0 and not full:
                     raise UnavailableError(
                         f"{self._roster.reasons()} No server for reconnect_s = {self._reconnect_s:g} s; the next batch is"
                         f" {self._merge.first_open}: restart one and resume with state_dict()"
                     )
-                self._changed.wait(min(left_s, _LOOK_S))
+                self._changed.wait(_LOOK_S if full else min(left_s, _LOOK_S))
             return ()
 
     def _receive(self, members: tuple[str, ...]) -> bool:
@@ -215,7 +219,7 @@ class FleetReceiver:
             raise error
         # A server that was left a moment ago may count its old stream still, and a stand-in is a favour that may be refused.
         crowded = isinstance(named, BudgetError) and (lane in self._stand_ins or self._changes)
-        if not (is_lost(error) or crowded):
+        if not (is_outage(error) or crowded):
             raise named from error
         self._lose(lane, named)
 

@@ -1,19 +1,11 @@
-"""The waits between attempts to reach a server, and what counts as a server that is gone."""
+"""The waits between attempts to reach a server."""
 
 from __future__ import annotations
 
 import time
 
-import grpc
-
-from augclient.errors import UnavailableError
-from augclient.wire.status import named_error
-
 FIRST_DELAY_S = 0.05
 MAX_DELAY_S = 2.0
-
-# What gRPC itself reports when a server dies, stops or is paused under a call; anything else is an answer.
-_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
 class Outage:
@@ -36,9 +28,3 @@ class Outage:
         delay_s = min(self._delay_s, left_s)
         self._delay_s = min(2 * self._delay_s, MAX_DELAY_S)
         return delay_s
-
-
-def is_lost(error: grpc.RpcError) -> bool:
-    """Whether a call failed because its server is gone or leaves, so that another, or the same one later, can give the answer."""
-    named = named_error(error)
-    return error.code() in _LOST if named is None else isinstance(named, UnavailableError)

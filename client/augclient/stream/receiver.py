@@ -10,6 +10,7 @@ waits counts as lost: it may be paused or hang, which nothing else would tell.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -23,11 +24,13 @@ from augclient.stream.assembly import BatchAssembler
 from augclient.stream.batch import Batch
 from augclient.stream.call_loop import StrideIgnored, read_call, wait_in_call
 from augclient.stream.hand_over import HandOver
-from augclient.stream.outage import Outage, is_lost
+from augclient.stream.outage import Outage
 from augclient.stream.road import Road
 from augclient.stream.spec import StreamSpec
 from augclient.stream.thread_start import start_aside
-from augclient.wire.status import error_from_rpc, named_error
+from augclient.wire.status import error_from_rpc, is_outage, named_error
+
+_log = logging.getLogger("augclient")
 
 
 class Receiver:
@@ -71,6 +74,7 @@ class Receiver:
         self._threads: list[threading.Thread] = []
         self._started = False
         self._unclaimed = [self]  # the thread that takes this out is the one that receives
+        self._paused = False  # whether there was no space at some time since the last call began
 
     @property
     def ready(self) -> deque[Batch]:
@@ -134,6 +138,8 @@ class Receiver:
         outage = Outage(self._reconnect_s)
         lost_before = False
         while self._wait_for_space():
+            if self._paused:  # nothing was due meanwhile, so that time does not count
+                outage, self._paused = Outage(self._reconnect_s), False
             begun_at = self._step
             try:
                 self._receive_call()
@@ -142,13 +148,15 @@ class Receiver:
                     return
                 # a server that was left a moment ago may count the stream that it lost
                 crowded = lost_before and isinstance(named_error(lost), BudgetError)
-                if not (is_lost(lost) or crowded):
+                if not (is_outage(lost) or crowded):
                     raise error_from_rpc(lost, self._address) from lost
                 lost_before = True
                 if self._step > begun_at:
                     outage = Outage(self._reconnect_s)
                 delay_s = outage.next_delay_s()
                 reason: AugError = self._silent or error_from_rpc(lost, self._address)
+                if outage.attempts == 1:
+                    _log.warning("batch %d is asked for again, for up to %g s: %s", self._step, self._reconnect_s, reason)
                 if delay_s is None:
                     raise UnavailableError(
                         f"{reason} No whole batch for reconnect_s = {self._reconnect_s:g} s;"
@@ -197,7 +205,7 @@ class Receiver:
         if self._hand_over.closing or (self._spec.stop is not None and self._step >= self._spec.stop):
             return False
         if not self._hand_over.may_receive(self._step):
-            self._heard = None  # the server is not asked for anything now, so its silence does not count
+            self._heard, self._paused = None, True  # the server is not asked for anything now, so its silence does not count
             return None
         return True
 

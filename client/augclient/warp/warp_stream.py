@@ -20,12 +20,10 @@ from augclient.warp.heap import settle_heap
 from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.parts import decode_part
 from augclient.wire.silence import SilenceLimit
-from augclient.wire.status import error_from_rpc, named_error
+from augclient.wire.status import error_from_rpc, is_outage
 from augclient.wire.v1 import augserver_pb2 as pb
 
 Warped: TypeAlias = NDArray[Any] | tuple[NDArray[Any], NDArray[np.uint8] | None]
-
-_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 class WarpStream(Iterator[Warped]):
@@ -173,7 +171,7 @@ class WarpStream(Iterator[Warped]):
                 f"{self._address}: nothing came for step_timeout_s = {self._step_timeout_s:g} s, though the result of item {self._number}"
                 f" is due. Items from {self._number} on have no result: start another warp stream with the volumes from there"
             )
-        if isinstance(told, UnavailableError) or (named_error(error) is None and error.code() in _LOST):
+        if is_outage(error):
             return UnavailableError(
                 f"{told} Items from {self._number} on have no result, and a warp stream cannot be resumed by number: start another one "
                 "with the volumes from there"

@@ -14,10 +14,11 @@ from urllib.parse import unquote
 import grpc
 import numpy as np
 
+from augclient.errors import AugError, BudgetError, WireError
 from augclient.wire.address import Address
 from augclient.wire.dial import Dial
 from augclient.wire.http2 import Headers, Http2Error, Http2Stream, StreamResetError
-from augclient.wire.status import CallError
+from augclient.wire.status import ERROR_KEY, CallError
 
 STAY_ALIVE_S = 0.1  # servers wait 10 s for the answer to a ping, or less where they are told so
 
@@ -139,22 +140,25 @@ class UnaryStreamCall:
         prefix = bytearray(_PREFIX_BYTES)
         count = stream.read_into(memoryview(prefix))
         _check_answer(stream.headers)
-        if count == 0:
-            _check_end(stream.trailers)
+        if count < _PREFIX_BYTES:
+            _check_end(stream.trailers, stream.headers)
+            if count:
+                raise _broken("the server ended the call within a message", stream.headers)
             return None
         size = int.from_bytes(prefix[1:], "big")
-        if count < _PREFIX_BYTES or prefix[0]:
-            raise CallError(grpc.StatusCode.INTERNAL, "the server sent what is no message, or one that is compressed")
+        if prefix[0]:
+            raise _refused(grpc.StatusCode.INTERNAL, WireError("the server sent a message that is compressed, which it was not allowed to"))
         if size > self._limit_bytes:
-            raise CallError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"the server sent a message of {size} bytes; allowed are {self._limit_bytes}"
+            raise _refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                BudgetError(f"the server sent a message of {size} bytes; allowed are {self._limit_bytes}"),
             )
         if size > self._buffer.size:
             self._buffer = np.empty(size, np.uint8)
         message = self._buffer.data[:size]
         if stream.read_into(message) < size:
-            _check_end(stream.trailers)
-            raise CallError(grpc.StatusCode.INTERNAL, "the server ended the call within a message")
+            _check_end(stream.trailers, stream.headers)
+            raise _broken("the server ended the call within a message", stream.headers)
         return message.toreadonly()
 
     def _open(self) -> Http2Stream:
@@ -171,7 +175,8 @@ class UnaryStreamCall:
         if self._cancelled:
             return CallError(grpc.StatusCode.CANCELLED, "the call was cancelled")
         if isinstance(error, StreamResetError):
-            return CallError(_BY_RESET.get(error.code, grpc.StatusCode.INTERNAL), str(error))
+            headers = None if self._stream is None else self._stream.headers
+            return CallError(_BY_RESET.get(error.code, grpc.StatusCode.INTERNAL), str(error), _pairs(headers))
         return CallError(grpc.StatusCode.UNAVAILABLE, str(error))
 
 
@@ -181,14 +186,28 @@ def _check_answer(headers: Headers | None) -> None:
     status, kind = headers.get(":status", "none"), headers.get("content-type", "none")
     if status != "200" or not kind.startswith("application/grpc"):
         code = _BY_HTTP_STATUS.get(status, grpc.StatusCode.UNKNOWN)
-        raise CallError(code, f"what answers there is no gRPC server: HTTP status {status}, content-type {kind}")
+        raise CallError(code, f"what answers there is no gRPC server: HTTP status {status}, content-type {kind}", _pairs(headers))
 
 
-def _check_end(trailers: Headers | None) -> None:
+def _check_end(trailers: Headers | None, headers: Headers | None) -> None:
     """CallError unless the call ended well."""
     status = "" if trailers is None else trailers.get("grpc-status", "")
     if trailers is None or not status.isdecimal():
-        raise CallError(grpc.StatusCode.INTERNAL, "the server ended the call without a status")
+        raise _broken("the server ended the call without a status", headers)
     code = _STATUSES.get(int(status), grpc.StatusCode.UNKNOWN)
     if code is not grpc.StatusCode.OK:
-        raise CallError(code, unquote(trailers.get("grpc-message", "")), tuple(trailers.items()))
+        raise CallError(code, unquote(trailers.get("grpc-message", "")), (*_pairs(headers), *_pairs(trailers)))
+
+
+def _broken(details: str, headers: Headers | None) -> CallError:
+    """The call was cut off by somebody on the way."""
+    return CallError(grpc.StatusCode.INTERNAL, details, _pairs(headers))
+
+
+def _refused(code: grpc.StatusCode, error: AugError) -> CallError:
+    """What this end refuses to read; it would be refused again."""
+    return CallError(code, str(error), ((ERROR_KEY, type(error).__name__),))
+
+
+def _pairs(headers: Headers | None) -> tuple[tuple[str, str], ...]:
+    return tuple((headers or {}).items())
