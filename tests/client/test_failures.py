@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import augclient
 import grpc
@@ -400,3 +401,17 @@ def test_random_answers_are_wire_errors(running, toy):
                 client.sample(RECIPE, index=1, patch=PATCH)
     finally:
         server.stop(None).wait()
+
+
+def test_time_in_which_the_trainer_asks_for_nothing_does_not_count_against_reconnect_s(toy, running):
+    with augclient.connect(running.address) as server:
+        stream = server.stream(RECIPE, patch=PATCH, batch_size=4, steps=9, prefetch=1, reconnect_s=2)
+        batches = [next(stream), next(stream)]
+        time.sleep(0.5)  # the next one is received meanwhile, and nothing more is due
+        running.stop()
+        time.sleep(2.5)
+        threading.Timer(0.5, running.start).start()
+        batches += list(stream)
+    assert [batch.step for batch in batches] == list(range(9))
+    for batch in batches:
+        assert_whole(toy, batch)

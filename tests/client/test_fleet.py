@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 
 import augclient
@@ -416,3 +417,19 @@ def test_shares_are_copied_to_no_sample_that_the_trainer_holds(toy, fleet):
 def test_a_request_of_a_share_is_small():
     share = pb.Share(members=[f"10.0.0.{k}:50051" for k in range(100)], member="10.0.0.1:50051")
     assert len(pb.StreamBatchesRequest(share=share).SerializeToString()) < 2000
+
+
+def test_time_in_which_the_trainer_asks_for_nothing_does_not_count_against_reconnect_s(toy, fleet):
+    with augclient.connect(addresses(fleet)) as server:
+        stream = server.stream(RECIPE, patch=PATCH, batch_size=BATCH, steps=9, prefetch=1, reconnect_s=2)
+        batches = [next(stream), next(stream)]
+        time.sleep(0.5)  # the next one is received meanwhile, and nothing more is due
+        for each in fleet:
+            each.stop()
+        time.sleep(2.5)
+        for each in fleet:
+            threading.Timer(0.5, each.start).start()
+        batches += list(stream)
+    assert [batch.step for batch in batches] == list(range(9))
+    for batch in batches:
+        assert_whole(toy, batch)

@@ -15,7 +15,7 @@ _LIMITS = {
     "envoy": "the route's timeout (15 s unless set; 0s: none), stream_idle_timeout (5 minutes) and max_stream_duration",
     "caddy": "read_timeout, write_timeout and response_header_timeout of the transport, and the server's timeouts",
 }
-_GENERAL = "nginx: grpc_read_timeout; haproxy: timeout server, timeout client; envoy: timeout, stream_idle_timeout"
+_GENERAL = "such as grpc_read_timeout of nginx, timeout server of haproxy, stream_idle_timeout of envoy"
 
 
 def http_status(details: str) -> int | None:
@@ -35,24 +35,25 @@ def proxy_of(headers: Mapping[str, str]) -> str:
 
 
 def advice(details: str, proxy: str) -> str:
-    """A proxy's likely part in a break with these details, and the way out; `proxy` as from proxy_of()."""
-    who = proxy or "a proxy"
+    """A proxy's likely part in a break with these details, and the way out, as sentences; `proxy` as from proxy_of()."""
+    who, limits = proxy or "a proxy", _LIMITS.get(proxy, _GENERAL)
+    named = who[0].upper() + who[1:]
     status = http_status(details)
+    if status in (408, 504) or (status is None and proxy and "timeout" in details):
+        return f"{named} waited for longer than it allows: raise its limits ({limits})."
+    if status in (500, 502, 503, 521, 522, 523) or (status is None and "upstream" in details):
+        return f"{named} does not reach the server: is `augserver serve` running behind it, and is it passed on as gRPC (h2c)?"
     if status is None:
         return (
-            f"The call broke off without a status of the server's own: the server went away, or {who} on the way to it ended the call; "
-            f"if the server is well, raise that proxy's limits on time ({_LIMITS.get(proxy, _GENERAL)})"
+            f"The call broke off without a status of the server's own: the server went away, or {who} on the way to it ended the call;"
+            f" if the server is well, raise that proxy's limits on time ({limits})."
         )
-    if status in (408, 504):
-        return f"{who.capitalize()} waited for the server for longer than it allows: raise its limits ({_LIMITS.get(proxy, _GENERAL)})"
-    if status in (500, 502, 503, 521, 522, 523):
-        return f"{who.capitalize()} does not reach the server: is `augserver serve` running behind it, and is it passed on as gRPC (h2c)?"
-    if status in (301, 302, 303, 307, 308):
-        return f"{who.capitalize()} sends this call elsewhere: connect to that place, and with TLS (tls=) if it wants that"
+    if 300 <= status < 400:
+        return f"{named} sends this call elsewhere: connect to that place, and with TLS (tls=) if it wants that."
     if status in (413, 414, 431):
-        return f"The request is too large for {who}: raise its limits ({_LIMITS.get(proxy, 'nginx: client_max_body_size')})"
+        return f"The request is too large for {who}: raise its limits ({limits})."
     if status in (401, 403, 407):
-        return f"{who.capitalize()} asks for a right to enter, which is not the token of `augserver serve`"
+        return f"{named} asks for a right to enter, which is not the token of `augserver serve`."
     if status == 429:
-        return f"{who.capitalize()} limits the rate of calls: raise that limit, or open fewer streams"
-    return f"{who.capitalize()} answers instead of the server: is the address right, and is every path below it passed on as gRPC?"
+        return f"{named} limits the rate of calls: raise that limit, or open fewer streams."
+    return f"{named} answers instead of the server: is the address right, and is every path below it passed on as gRPC?"

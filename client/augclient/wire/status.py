@@ -112,15 +112,14 @@ def error_from_rpc(error: grpc.RpcError, address: str) -> AugError:
     if named is not None:
         return named
     code, details = error.code(), error.details() or "no details"
-    cls = _BY_STATUS.get(code, UnavailableError if is_outage(error) else AugError)
-    status = http_status(details)
-    if status is not None and not is_outage(error):
-        cls = _BY_HTTP_STATUS.get(status, RequestError)
-    elif status is not None:
-        cls = UnavailableError
+    outage, status, proxy = is_outage(error), http_status(details), proxy_of(_headers(error))
+    if status is None:
+        cls = _BY_STATUS.get(code, UnavailableError if outage else AugError)
+    else:
+        cls = UnavailableError if outage else _BY_HTTP_STATUS.get(status, RequestError)
     message = f"{address}: {details} ({code.name})"
-    if (cls is UnavailableError and (code is not grpc.StatusCode.UNAVAILABLE or status is not None)) or status is not None:
-        message += f". {advice(details, proxy_of(_headers(error)))}."
+    if status is not None or (outage and (proxy or code not in _BY_STATUS)):
+        message += f". {advice(details, proxy)}"
     elif cls is UnavailableError:
         message += "; is `augserver serve` running there, is the address right, and does it speak TLS (tls=)?"
     elif cls is DeadlineError:
