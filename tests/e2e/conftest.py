@@ -286,13 +286,16 @@ def undisturbed(serve: Callable[..., Serving], toy_dataset: Path, taken: Callabl
     return batches
 
 
+OTHERS = ("sem.mp-", "envoy_shared_memory_")  # in /dev/shm: of multiprocessing, and of a proxy that another test runs
+
+
 @pytest.fixture(scope="session")
 def unchanged_shm() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """While entered, no name comes into /dev/shm to stay. Others on this machine use it too: their semaphores are known by their names,
-    as ours would not be multiprocessing's, and what else is theirs comes and goes."""
+    """While entered, no name comes into /dev/shm to stay. Others on this machine use it too: some are known by their names, which ours
+    would not have, and what else is theirs comes and goes."""
 
     def names() -> set[str]:
-        return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.mp-")}
+        return {name for name in os.listdir("/dev/shm") if not name.startswith(OTHERS)}
 
     @contextlib.contextmanager
     def unchanged() -> Iterator[None]:
