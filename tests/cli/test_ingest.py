@@ -298,10 +298,10 @@ def test_the_affine_of_nifti_files_is_chosen_where_their_two_disagree(
     arguments = ["ingest", tmp_path / "in", "--labels", "{id}_seg.nii.gz", "--out"]
     code, stdout, _ = run(*arguments, tmp_path / "refused.zarr")
     assert code == 2
-    assert "place a corner 40.0 mm apart, and programs differ in which they believe; pass --nifti-affine" in " ".join(stdout.split())
+    assert "place a corner 40.00 mm apart, and programs differ in which they believe; pass --nifti-affine" in " ".join(stdout.split())
     code, stdout, _ = run(*arguments, tmp_path / "ds.zarr", "--nifti-affine", option, "--json")
     assert code == 0
-    assert f"{note} place a corner 40.0 mm apart: {option} taken" in stdout
+    assert f"{note} place a corner 40.00 mm apart: {option} taken" in stdout
     volume = Dataset.open(tmp_path / "ds.zarr").read("a")
     assert volume.info.affine[2, 3] == shift
     assert volume.info.class_voxels[1] == np.random.default_rng(1).integers(0, 2, (6, 5, 4)).sum()

@@ -25,6 +25,7 @@ _TYPES = {
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
 _BYTE_ORDER = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+_ROUNDED = 1e-2  # by how much two decimals change the length of a direction
 _UPRIGHT = {3: "1 0 0 0 1 0 0 0 1", 4: "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1"}
 
 
@@ -158,10 +159,14 @@ def _affine(header: MetaHeader, axes: int) -> tuple[Affine, tuple[str, ...]]:
     if matrix[3:, :3].any() or matrix[:3, 3:].any():
         raise VolumeError(f"{header.name}: the fourth axis is turned into the patient by TransformMatrix {given}; split it into 3-D files")
     direction = matrix[:3, :3].T
-    if not np.allclose(np.linalg.norm(direction, axis=0), 1.0, atol=1e-3):
+    lengths = np.linalg.norm(direction, axis=0)
+    if not np.allclose(lengths, 1.0, atol=_ROUNDED):
         raise VolumeError(
             f"{header.name}: its direction has columns that are not of length 1, so the voxel size is ambiguous; correct the header"
         )
+    if not np.allclose(lengths, 1.0, atol=1e-3):
+        direction = direction / lengths
+        notes += ("directions rounded to two decimals: lengthened or shortened to 1",)
     _check_intensity(header)
     with geometry_of(header.name):
         affine = affine_from_itk(origin, spacing, direction.ravel().tolist())

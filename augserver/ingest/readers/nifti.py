@@ -163,10 +163,10 @@ def _scaled(voxels: NDArray[Any], fields: Any, name: str) -> tuple[NDArray[Any],
     A slope of 0 means none; so does NaN, which nibabel writes, and infinity, which nibabel and SimpleITK read as none.
     """
     slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
-    if np.isinf(slope):
-        return voxels, (f"the slope of intensities is {slope}: values taken as stored",)
-    if np.isnan(slope) or slope == 0:
-        return voxels, ()
+    if slope == 0 or not np.isfinite(slope):
+        unused = np.isfinite(intercept) and intercept != 0
+        odd = f"scl_slope is {slope:g}" + (f": the intercept {intercept:g} is not added, as the standard has it" if unused else "")
+        return voxels, (odd + ": values taken as stored",) if unused or np.isinf(slope) else ()
     if not np.isfinite(intercept):
         raise VolumeError(f"{name}: the intensity scaling is damaged: slope {slope:g}, intercept {intercept}; correct the header")
     if slope == 1 and intercept == 0:

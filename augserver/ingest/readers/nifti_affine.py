@@ -136,20 +136,21 @@ def _agreement(fields: Any, good: dict[str, Affine], chosen: str, shape: Sequenc
         sized = affine.copy()
         sized[:3, :3] *= sizes[::-1] / np.linalg.norm(affine[:3, :3], axis=0)
         apart["voxel sizes (pixdim)"] = _apart(affine, sized, shape)
-    extent = float(np.linalg.norm(affine[:3, :3] @ (np.array(shape[::-1]) - 1)))
-    # float32 quaternions are good to about 1e-3 rad near half turns; half a voxel is where a label would move.
-    allowed = 0.5 * float(np.linalg.norm(affine[:3, :3], axis=0).min()) + 1e-3 * extent
-    apart = {which: distance for which, distance in apart.items() if distance > allowed}
-    if not apart:
-        return (f"the voxel sizes (pixdim) are {_pixdim_shown(fields)}: sform taken",) if sizes is None and not fields["qform_code"] else ()
-    which, distance = next(iter(apart.items()))
-    told = f"{chosen} and {which} place a corner {distance:.1f} mm apart"
-    if chosen == believe or (believe == "auto" and list(apart) == ["qform"] and fields["sform_code"] == _SCANNER):
-        return (f"{told}: {chosen} taken",)
-    raise VolumeError(
-        f"{name}: the header contradicts itself: {told}, and programs differ in which they believe; pass --nifti-affine sform or qform, "
-        "or set the code of the wrong one to 0, or correct the voxel sizes"
-    )
+    voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    # float32 quaternions are good to about 1e-3 rad near half turns
+    rounding = 1e-3 * float(np.linalg.norm(affine[:3, :3] @ (np.array(shape[::-1]) - 1)))
+    moved = [which for which, distance in apart.items() if distance > 0.5 * voxel + rounding]  # where a label would move
+    agreed = believe == "auto" and moved == ["qform"] and fields["sform_code"] == _SCANNER  # nibabel and SimpleITK take the sform
+    told = {which: f"{chosen} and {which} place a corner {distance:.2f} mm apart" for which, distance in apart.items()}
+    if moved and chosen != believe and not agreed:
+        raise VolumeError(
+            f"{name}: the header contradicts itself: {told[moved[0]]}, and programs differ in which they believe; pass --nifti-affine "
+            "sform or qform, or set the code of the wrong one to 0, or correct the voxel sizes"
+        )
+    notes = tuple(f"{told[which]}: {chosen} taken" for which, distance in apart.items() if distance > 0.1 * voxel + rounding)
+    if sizes is None and not fields["qform_code"]:
+        notes += (f"the voxel sizes (pixdim) are {_pixdim_shown(fields)}: sform taken",)
+    return notes
 
 
 def _apart(one: Affine, other: Affine, shape: Sequence[int]) -> float:

@@ -176,6 +176,12 @@ def test_what_has_no_meaning_is_refused_by_name(tmp_path: Path, changes: dict[st
         read_file(written(tmp_path, changes))
 
 
+def test_directions_of_two_decimals_have_length_1(tmp_path: Path) -> None:
+    scan = read_file(written(tmp_path, {"TransformMatrix": "0.87 0.50 0 -0.50 0.87 0 0 0 1"}))
+    np.testing.assert_allclose(scan.spacing_mm, (3, 0.8, 0.7), rtol=1e-12)
+    assert scan.notes == ("directions rounded to two decimals: lengthened or shortened to 1",)
+
+
 def test_channels_and_time_points(tmp_path: Path) -> None:
     two = np.stack([VOXELS, VOXELS + 1])
     channels = read_file(written(tmp_path, {"ElementNumberOfChannels": "2"}, np.stack([VOXELS, VOXELS + 1], -1).tobytes()))
