@@ -15,6 +15,7 @@ _SLICE_SAMPLES = 4096
 _PERCENTILES = (5, 25, 50, 75, 95)
 _JUMP = 300.0  # HU, of most percentiles at once
 _STEP = 500.0  # of most percentiles, by the same within a tenth: what anatomy does not do
+_BELOW_GAS = -1250.0  # which one slice alone has by a wrong slope, and not by padding
 _MOST = 4  # of the percentiles
 _WIDE = 300.0  # of a slice with both air and tissue in it
 
@@ -58,7 +59,7 @@ def odd_slice(voxels: NDArray[Any]) -> str:
         before, after = jumps[index - 1], -jumps[index]
         beside = np.abs(before - after)  # how much the slices on both sides differ
         moved = (before * after > 0) & (np.minimum(np.abs(before), np.abs(after)) > np.maximum(_JUMP, 2 * beside))
-        if np.count_nonzero(moved) >= _MOST or _is_blank(levels, index):
+        if np.count_nonzero(moved) >= _MOST or (moved[0] and levels[index, 0] < _BELOW_GAS) or _is_blank(levels, index):
             by = float(np.median(before))
             return f"slice {index + 1} of {count} differs from both beside it by about {by:.0f}: rescaled otherwise, or damaged"
     for index, jump in enumerate(jumps):

@@ -316,6 +316,17 @@ def test_rows_of_a_csv_with_the_same_id_are_refused(tmp_path: Path, run: Any, id
         assert [each["id"] for each in report["refused"]] == refused
 
 
+def test_an_image_without_an_id_is_taken_once(tmp_path: Path, run: Any) -> None:
+    for place in ("p1", "p2"):
+        save(tmp_path / place / "ct.nii.gz", scan(len(place)))
+    save(tmp_path / "label.nii.gz", label(2))
+    (tmp_path / "pairs.csv").write_text("image,label\n" + "".join(f"{each}/ct.nii.gz,label.nii.gz\n" for each in ("p1", "p2", "p1")))
+    code, report, dataset = run(tmp_path / "pairs.csv")
+    assert code == 3
+    assert dataset.volumes == ("p2_ct",)
+    assert ["lines 2, 4 of pairs.csv" in refused["reason"] for refused in report["refused"]] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("case", "options", "volumes", "channels"),
     [

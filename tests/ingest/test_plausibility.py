@@ -79,6 +79,9 @@ WRONG: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "one slice raised": (lambda hu: _slice_by(hu, lambda plane: plane + 1024), "slice 8 of"),
     "one slice blank": (lambda hu: _slice_by(hu, lambda plane: plane * 0), "slice 8 of"),
     "one slice swapped": (lambda hu: _slice_by(hu, lambda plane: plane.astype(np.int16).byteswap()), "slice 8 of"),
+    "one slice doubled": (lambda hu: _slice_by(hu, lambda plane: plane * 2), "slice 8 of"),
+    "last slice raised": (lambda hu: np.concatenate([hu[:-1], hu[-1:] + 1024]), "from slice 15 to slice 16"),
+    "first slice raised": (lambda hu: np.concatenate([hu[:1] + 1024, hu[1:]]), "from slice 1 to slice 2"),
     "half of the slices raised": (lambda hu: np.concatenate([hu[:8], hu[8:] + 1024]), "from slice 8 to slice 9"),
 }
 

@@ -36,19 +36,19 @@ def arrange_pairs_csv(root: Path) -> Arrangement:
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{root.name}: cannot be read as CSV ({error})") from error
     scans: list[Source] = []
-    lines: dict[str, list[int]] = defaultdict(list)  # of an id as it is stored, upper and lower case the same
+    lines: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows, 2):
         cells = {
             key.strip().lower(): (value or "").strip() for key, value in row.items() if isinstance(key, str) and isinstance(value, str)
         }
         if not cells.get("image") or not cells.get("label"):
-            raise ConfigError(f"{root.name}, line {number}: needs the columns image and label, filled; got {cells}")
+            filled = ", ".join(key for key, value in cells.items() if value) or "none"  # not what is in them: that may be a patient's name
+            raise ConfigError(f"{root.name}, line {number}: needs the columns image and label, filled; filled are {filled}")
         images = [Path(os.path.abspath(root.parent / cell.strip())) for cell in cells["image"].split(";")]
         source = _source(images[0], number)
         name = cells.get("id") or source.stem
         named = source.name if not cells.get("id") else (name,)
-        if cells.get("id"):
-            lines[volume_ids([(name,)])[0].casefold()].append(number)
+        lines[_identity(named, source.path)].append(number)
         label = Path(os.path.abspath(root.parent / cells["label"]))
         problem = source.problem
         for path in (label, *images[1:]):
@@ -57,10 +57,10 @@ def arrange_pairs_csv(root: Path) -> Arrangement:
                 problem = f"{name}: line {number} of {root.name} names {path.name}, which is no file of a known kind there{hint}"
         scans.append(replace(source, name=named, channels=tuple(images[1:]), label=LabelFile(label), problem=problem))
     for index, scan in enumerate(scans):
-        same = lines.get(volume_ids([scan.name])[0].casefold(), []) if len(scan.name) == 1 else []
+        same = lines[_identity(scan.name, scan.path)]
         if len(same) > 1:
             shown = ", ".join(map(str, same))
-            problem = f"{scan.name[0]}: lines {shown} of {root.name} have this id, or one that is stored under the same; give each its own"
+            problem = f"{scan.name[-1]}: lines {shown} of {root.name} have this id, or one that is stored under the same; give each its own"
             scans[index] = replace(scan, problem=problem)
     return Arrangement(scans=require_scans(tuple(scans), "csv", "rows with an image and a label"))
 
@@ -69,6 +69,11 @@ def listing_of(root: Path, arrangement: Arrangement) -> Listing:
     """The files that the rows name, as far as they are there."""
     named = {path for scan in arrangement.scans for path in files_named(scan)}
     return Listing(root=root.parent, files=tuple(sorted(path for path in named if os.path.isfile(path))))
+
+
+def _identity(name: tuple[str, ...], image: Path) -> str:
+    """What must differ between rows: the id as it is stored, upper and lower case the same; of a row without one, the image."""
+    return volume_ids([name])[0].casefold() if len(name) == 1 else str(image)
 
 
 def _source(image: Path, number: int) -> Source:
