@@ -50,7 +50,7 @@ def carry_onto(
     Raises:
         VolumeError: the label cannot be trusted, lies elsewhere, or covers too little of the image.
     """
-    ids, affine, notes = _read(label, config)
+    ids, affine, notes, notices = _read(label, config)
     shape, image_affine = image
     affine, same, told = place_label(ids.shape, affine, shape, image_affine, by_voxel=config.labels_by_voxel, name=name)
     notes = told + notes
@@ -59,7 +59,6 @@ def carry_onto(
         notes += (f"label carried over from its own grid, which covers {cover:.1%} of the image",)
     (depth, height, width), target_affine = target
     carried = carry_label(ids, affine, (depth, height, width), target_affine)
-    notices: tuple[str, ...] = ()
     if not same or carried.shape != ids.shape:
         lost = sorted(_ids_in(ids) - _ids_in(carried))
         notices += (f"classes {', '.join(map(str, lost))} have voxels in the label, and none in the volume",) if lost else ()

@@ -32,11 +32,13 @@ class LabelGrid(NamedTuple):
         ids: uint8 (Z, Y, X), axes as the file has them; they may be sheared.
         affine: (4, 4), zyx voxel -> xyz LPS mm.
         notes: for the report and the store: without names of files.
+        notices: what looks wrong about it, likewise.
     """
 
     ids: NDArray[np.uint8]
     affine: Affine
     notes: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 class LabelSource(Protocol):

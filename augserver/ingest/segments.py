@@ -26,6 +26,7 @@ from augserver.ingest.readers.formats import files_of, read_file
 from augserver.ingest.readers.nrrd_header import read_nrrd_header
 
 _KEY = re.compile(r"Segment(\d+)_(ID|Name|LabelValue|Layer)")
+_INVENTED = re.compile(r"Segment_\d+")
 _SUFFIXES = (".nrrd", ".nhdr")
 
 
@@ -101,15 +102,17 @@ class LabelSegments:
         repeated = sorted({one.name for one in self.segments if counts[same_name(one.name)] > 1})
         if repeated:
             notes += (f"several segments are called {', '.join(repeated)}: taken for one class each",)
+        invented = ", ".join(name for name in names.values() if _INVENTED.fullmatch(name))
+        notices = (f"Slicer made up names of segments, which may be something else in other volumes: {invented}",) if invented else ()
         if len(layers) == 1 or not names:
-            return LabelGrid(layers[0], scan.affine, notes)
+            return LabelGrid(layers[0], scan.affine, notes, notices)
 
         def read_class(class_id: int) -> NDArray[np.bool_]:
             inside: NDArray[np.bool_] = np.logical_or.reduce([layer == class_id for layer in layers])
             return inside
 
         merged, lost = merge_masks(names, read_class, overlap=overlap)
-        return LabelGrid(merged, scan.affine, (f"{len(layers)} layers merged", *notes, *lost))
+        return LabelGrid(merged, scan.affine, (f"{len(layers)} layers merged", *notes, *lost), notices)
 
     def _owners(self, layers: int) -> list[dict[int, int]]:
         """Per layer, value -> class id.

@@ -357,6 +357,8 @@ def _check_settings(modality: str, classes: Mapping[int, str], preprocessing: Ma
     for key, name in classes.items():
         if not isinstance(key, int) or not 0 <= key <= 255 or not isinstance(name, str) or not name:
             raise ConfigError(f"classes map ids 0..255 to names, got {key!r}: {name!r}")
+        if name.startswith("class_") and name != f"class_{key}" and name.removeprefix("class_").isdecimal():
+            raise ConfigError(f"class {key} cannot be called {name!r}: so is an id that has no name; choose another name")
     names = list(classes.values())
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or (0 not in classes and "background" in names):

@@ -258,3 +258,14 @@ def test_named_labels_do_not_join_a_dataset_of_unnamed_ones(ingest: Callable[...
     code, report, _ = ingest()
     assert code == 2
     assert "ingest the two kinds into datasets of their own" in report["refused"][0]["reason"]
+
+
+def test_names_that_slicer_made_up_are_doubted(ingest: Callable[..., Any], tmp_path: Path) -> None:
+    write_seg(tmp_path / "src/a.seg.nrrd", LUNG + BONE * 2, [segment("Segment_1", 1), segment("bone", 2)])
+    code, report, _ = ingest()
+    assert code == 0
+    told = "Slicer made up names of segments, which may be something else in other volumes: Segment_1"
+    assert told in report["volumes"][0]["notices"]
+    code, report, _ = ingest("--strict", out="strict.zarr")
+    assert code == 2
+    assert told in report["refused"][0]["reason"]

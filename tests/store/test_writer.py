@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from augserver.errors import StoreError
+from augserver.errors import ConfigError, StoreError
 from augserver.store import Dataset, DatasetWriter
 
 KILLED_WRITER = textwrap.dedent("""
@@ -179,3 +179,19 @@ def test_classes_follow_the_labels_that_volumes_have_now(tmp_path: Path, volume:
         with pytest.raises(StoreError, match="already has volume 'a'"):
             writer.write("A", **given)
     assert Dataset.open(path).classes == {0: "background", 9: "spleen"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({1: "liver", 2: "liver"}, "class names must differ"),
+        ({1: "background"}, "'background' is id 0's"),
+        ({1: "class_2"}, "class 1 cannot be called 'class_2': so is an id that has no name"),
+        ({256: "liver"}, "classes map ids 0..255 to names"),
+    ],
+)
+def test_class_names_that_could_mean_two_classes_are_refused(tmp_path: Path, classes: dict[int, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DatasetWriter(tmp_path / "x.zarr", modality="ct", classes=classes)
+    DatasetWriter(tmp_path / "x.zarr", modality="ct", classes={2: "class_2", 3: "class_of_2026"}).close()
+    assert not (tmp_path / "x.zarr").exists()
