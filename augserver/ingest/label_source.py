@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -68,9 +68,15 @@ def read_notes(scan: Scan) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LabelFile:
-    """One file whose values are class ids."""
+    """One file whose values are class ids.
+
+    Attributes:
+        path: of the file.
+        foreign: names of ids that come from other labels: whether they hold here is unknown, so the file may not use those ids.
+    """
 
     path: Path
+    foreign: Mapping[int, str] = field(default_factory=dict)
 
     def paths(self) -> tuple[Path, ...]:
         return (self.path,)
@@ -86,6 +92,12 @@ class LabelFile:
                 "if each channel is a class (one-hot), join them in one 3-D file, for example by argmax over the channels"
             )
         ids, notes = class_ids(scan.voxels[0], name=self.path.name)
+        for key, class_name in self.foreign.items():
+            if (ids == key).any():
+                raise VolumeError(
+                    f"{self.path.name}: has the value {key}, which other labels of the dataset call {class_name!r}, and does not say "
+                    "what it is; ingest into a new dataset, with --classes"
+                )
         return LabelGrid(ids, scan.affine, read_notes(scan) + notes)
 
 

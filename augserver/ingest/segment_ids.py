@@ -19,10 +19,14 @@ def number_segments(scans: Sequence[Source], writer: DatasetWriter) -> list[Sour
     takes the value that it has in the first file, or where that is taken, the lowest free id. What cannot be is the scan's problem.
     """
     found = [_segments(scan) for scan in scans]
-    if all(segments is None for segments in found):
-        return list(scans)
     given = writer.given_classes
     named = given or writer.classes
+    if all(segments is None for segments in found):
+        foreign = {} if given else {class_id: name for class_id, name in named.items() if class_id}
+        return [
+            replace(scan, label=replace(scan.label, foreign=foreign)) if foreign and isinstance(scan.label, LabelFile) else scan
+            for scan in scans
+        ]
     ids = {same_name(name): class_id for class_id, name in named.items()}
     taken = {*named, *writer.class_ids}
     mixed = not given and taken != set(named)  # ids of the dataset that have no names

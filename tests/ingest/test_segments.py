@@ -269,3 +269,19 @@ def test_names_that_slicer_made_up_are_doubted(ingest: Callable[..., Any], tmp_p
     code, report, _ = ingest("--strict", out="strict.zarr")
     assert code == 2
     assert told in report["refused"][0]["reason"]
+
+
+def test_unnamed_labels_do_not_take_the_names_of_a_dataset_of_segmentations(ingest: Callable[..., Any], tmp_path: Path) -> None:
+    write_seg(tmp_path / "src/first.seg.nrrd", BONE, [segment("bone", 1)])
+    assert ingest()[0] == 0
+    (tmp_path / "src/first.seg.nrrd").unlink()
+    image = np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16)
+    for name, value in (("one", 1), ("two", 2)):
+        nibabel.save(nibabel.Nifti1Image(image.T, AFFINE), tmp_path / f"src/{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(LUNG.T * np.uint8(value), AFFINE), tmp_path / f"src/{name}_seg.nii.gz")
+    code, report, dataset = ingest(labels="{id}_seg.nii.gz")
+    assert code == 3
+    reasons = {refused["id"]: refused["reason"] for refused in report["refused"]}
+    assert "one_seg.nii.gz: has the value 1, which other labels of the dataset call 'bone'" in reasons["one"]
+    assert dataset.classes == {0: "background", 1: "bone", 2: "class_2"}
+    assert dataset.volumes == ("first", "two")
