@@ -1,4 +1,4 @@
-"""Bring the label of a scan onto the grid of its volume, and say what that cost."""
+"""Bring the label of a scan onto the grid of its volume, and report what was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell a label map that was named as a scan: few whole numbers in large areas of one value. It is a guess, so nothing is changed by it."""
+"""Recognise a label map that was given as a scan, by a guess: few whole numbers in large areas of one value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merge one mask per class into one label, where a voxel has one class: who stands where masks overlap, and who loses what."""
+"""Merge one mask per class into one label, in which a voxel has one class, and report what each class loses where masks overlap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def merge_masks(
 
     Args:
         names: class id (1 to 255) -> what its mask is called in messages; at least one.
-        read: the mask of a class id, (Z, Y, X), all of one shape; called once for each, with "smallest" twice.
+        read: gives the mask of a class id, (Z, Y, X), all of one shape; called once for each class, with "smallest" twice.
         overlap: where several masks mark a voxel: "order" gives it to the highest class id, "smallest" to the mask of the fewest voxels
             (of equals, to the higher id), "refuse" to nobody.
     Returns:
@@ -27,15 +27,17 @@ def merge_masks(
     Raises:
         VolumeError: a mask lies wholly below others, so that its class would vanish; or masks overlap at all, with "refuse".
     """
-    standing = sorted(names, reverse=True)  # the first to come keeps its voxels
+    by_priority = sorted(names, reverse=True)  # a class keeps its voxels from those after it
     if overlap == "smallest":
-        sizes = {class_id: int(np.count_nonzero(read(class_id))) for class_id in standing}
-        standing.sort(key=sizes.__getitem__)
-    merged = np.zeros(read(standing[0]).shape, np.uint8)
+        sizes = {class_id: int(np.count_nonzero(read(class_id))) for class_id in by_priority}
+        by_priority.sort(key=sizes.__getitem__)
+    merged = np.empty((0, 0, 0), np.uint8)
     lost: list[str] = []
     vanished: list[str] = []
-    for class_id in standing:
+    for class_id in by_priority:
         inside = read(class_id)
+        if not merged.size:
+            merged = np.zeros(inside.shape, np.uint8)
         owners = np.bincount(merged[inside], minlength=256)
         size = int(owners.sum())
         takers = {owner: int(owners[owner]) for owner in np.flatnonzero(owners).tolist() if owner}

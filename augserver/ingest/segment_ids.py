@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from augserver.errors import VolumeError
@@ -23,10 +23,7 @@ def number_segments(scans: Sequence[Source], writer: DatasetWriter) -> list[Sour
     named = given or writer.classes
     if all(segments is None for segments in found):
         foreign = {} if given else {class_id: name for class_id, name in named.items() if class_id}
-        return [
-            replace(scan, label=replace(scan.label, foreign=foreign)) if foreign and isinstance(scan.label, LabelFile) else scan
-            for scan in scans
-        ]
+        return [_without_names(scan, foreign) for scan in scans] if foreign else list(scans)
     ids = {same_name(name): class_id for class_id, name in named.items()}
     taken = {*named, *writer.class_ids}
     mixed = not given and taken != set(named)  # ids of the dataset that have no names
@@ -48,6 +45,10 @@ def number_segments(scans: Sequence[Source], writer: DatasetWriter) -> list[Sour
                 problem = problem or f"{scan.stem}: its segment {strange[0]!r} has no class id: {why}"
         numbered.append(replace(scan, label=label, problem=problem))
     return numbered
+
+
+def _without_names(scan: Source, foreign: Mapping[int, str]) -> Source:
+    return replace(scan, label=replace(scan.label, foreign=foreign)) if isinstance(scan.label, LabelFile) else scan
 
 
 def _segments(scan: Source) -> tuple[Segment, ...] | VolumeError | None:
