@@ -7,6 +7,7 @@ stop    the rest is cancelled; threads, sockets and memory are gone when `stop` 
 
 from __future__ import annotations
 
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from augserver.config import ServerConfig
-from augserver.errors import StateError
+from augserver.errors import BudgetError, StateError
 from augserver.kernel import Backend, DeviceStatistics
 from augserver.pipeline.batch_slots import SlotPool
 from augserver.pipeline.host_memory import read_available_bytes
@@ -45,6 +46,7 @@ from augserver.transport import LocalStatistics
 from augserver.volume import Volume
 
 _SPARE_THREADS = 16  # beside one per stream: GetDataset, GetSample, health and reflection are short
+_START_DESCRIPTORS = 32  # gRPC, zarr, the local socket and the metrics take about 20
 _FORCED_STOP_S = 5.0  # for handlers to see that their call was cancelled
 
 
@@ -59,7 +61,7 @@ class Server:
         ConfigError: an address that is none, or an open one that nobody insists on; a certificate or token file that cannot be used.
         NotFoundError: a certificate or token file that is not there.
         StateError: the address is taken, the dataset has no volumes, or the system refuses what gRPC takes.
-        BudgetError: a volume is larger than the cache, or the system gives fewer threads than the calls take.
+        BudgetError: a volume is larger than the cache, or the system gives fewer threads or descriptors than it takes.
 
     When the constructor raises, nothing that it opened is left; the backend stays its caller's.
     """
@@ -72,6 +74,7 @@ class Server:
         access = Access(TokenFile(Path(config.security.token_file)) if config.security.token_file else None)
         require_free(address)
         _require_messages()
+        _require_descriptors()
         if not dataset.volumes:
             raise StateError(f"dataset {dataset.path} holds no volumes; add some with `augserver ingest SRC --out {dataset.path.name}`")
         self._backend = backend
@@ -201,6 +204,19 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server
+
+
+def _require_descriptors() -> None:
+    """Refuse to start on a handful of descriptors: gRPC ends its process, with no word for people, where it finds none at its start."""
+    with ExitStack() as stack:
+        try:
+            for _ in range(_START_DESCRIPTORS):
+                stack.enter_context(open(os.devnull, "rb"))
+        except OSError as error:
+            raise BudgetError(
+                f"a server takes {_START_DESCRIPTORS} descriptors to start and one or two for each client ({error.strerror}); "
+                "raise the limit (ulimit -n)"
+            ) from error
 
 
 def _require_messages() -> None:

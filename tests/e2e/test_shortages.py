@@ -21,7 +21,7 @@ import grpc
 import psutil
 import pytest
 from augclient import Recipe
-from augclient.errors import BudgetError
+from augclient.errors import BudgetError, UnavailableError
 from augclient.local import open_link
 from augclient.wire.v1 import augserver_pb2 as pb
 from augclient.wire.v1 import augserver_pb2_grpc
@@ -195,5 +195,17 @@ def test_a_server_that_gets_too_few_threads_says_so_and_does_not_start(readable:
     ended = subprocess.run([*no_privilege, *serve, "--config", str(config)], capture_output=True, text=True, timeout=60)
     assert ended.returncode == BudgetError.exit_code, ended.stderr
     assert ended.stdout == ""
-    assert "the server's calls take 1016 threads, and the system gave " in ended.stderr
+    assert "the server takes 1040 threads, 1016 of them for calls, and the system gave " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("limit", [12, 16, 20, 24])
+def test_a_server_that_gets_too_few_descriptors_says_so_and_does_not_start(toy_dataset: Path, limit: int) -> None:
+    limit_it = f"import resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, ({limit}, {limit})); "
+    limited = limit_it + "from augserver.cli import main; main(sys.argv[1:])"
+    serve = [sys.executable, "-P", "-c", limited, "serve", str(toy_dataset), "--backend", "cpu", "--address", "127.0.0.1:0"]
+    ended = subprocess.run([*serve, "--metrics-port", "0"], capture_output=True, text=True, timeout=60)
+    assert ended.returncode in (BudgetError.exit_code, UnavailableError.exit_code), ended.stderr
+    assert ended.stdout == ""
+    assert "Too many open files" in ended.stderr
     assert "Traceback" not in ended.stderr

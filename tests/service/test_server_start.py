@@ -17,7 +17,7 @@ from augserver.config import ServerConfig, parse_config
 from augserver.errors import BudgetError, StateError
 from augserver.kernel import Backend, open_backend
 from augserver.service import server as server_module
-from augserver.service.call_threads import start_call_threads
+from augserver.service.call_threads import SPARE_THREADS, start_call_threads
 from augserver.service.server import Server
 from augserver.store import Dataset
 
@@ -120,7 +120,9 @@ def test_threads_that_the_system_does_not_give_are_counted(monkeypatch: pytest.M
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", short)
-    with pytest.raises(BudgetError, match=r"take 8 threads, and the system gave 5 .*lower streams\.max_streams"):
+    with pytest.raises(
+        BudgetError, match=rf"takes {8 + SPARE_THREADS} threads, 8 of them for calls, and the system gave 5 .*lower streams\.max_streams"
+    ):
         start_call_threads(8)
     monkeypatch.undo()
     for thread in threads() - before:
