@@ -28,7 +28,7 @@ class Reader(NamedTuple):
 
 _NIFTI = Reader(read_nifti, nifti_files, nifti_voxel_count)
 _NRRD = Reader(read_nrrd, nrrd_files, nrrd_voxel_count)
-_METAIMAGE = Reader(lambda path, _: read_metaimage(path), metaimage_files, metaimage_voxel_count)
+_METAIMAGE = Reader(read_metaimage, metaimage_files, metaimage_voxel_count)
 READERS: dict[str, Reader] = {
     ".nii.gz": _NIFTI,
     ".nii.bz2": _NIFTI,

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from augserver.errors import VolumeError
-from augserver.geometry import Affine, affine_from_itk
+from augserver.geometry import Affine, affine_from_itk, affine_of
 from augserver.ingest.readers.data_files import data_file, is_pattern, listed_files, numbered_files
 from augserver.ingest.readers.metaimage_header import MetaHeader, read_metaimage_header
+from augserver.ingest.readers.nifti_affine import UNPLACED
 from augserver.ingest.readers.payload import Payload, read_payload
 from augserver.ingest.readers.units import affine_in_mm
 from augserver.ingest.scan import Scan, check_grid, geometry_of
@@ -29,11 +30,14 @@ _ROUNDED = 1e-2  # by how much two decimals change the length of a direction
 _UPRIGHT = {3: "1 0 0 0 1 0 0 0 1", 4: "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1"}
 
 
-def read_metaimage(path: Path) -> Scan:
+def read_metaimage(path: Path, believe: str = "auto") -> Scan:
     """Read a .mha, or a .mhd whose data files lie in its folder or below.
 
     Several values per voxel, or a fourth axis, come back as channels; the caller decides whether to take them.
 
+    Args:
+        path: of the header.
+        believe: with nifti_affine.UNPLACED, a header without a place in the patient will do.
     Raises:
         VolumeError: truncated, corrupt, no 3-D grid of real numbers, or without voxel size.
     """
@@ -41,7 +45,7 @@ def read_metaimage(path: Path) -> Scan:
     try:
         header = read_metaimage_header(path)
         sizes, components = _sizes(header)
-        affine, notes = _affine(header, len(sizes))
+        affine, notes = (affine_of((1, 1, 1)), ()) if believe == UNPLACED else _affine(header, len(sizes))
         dtype = _dtype(header)
         voxels = read_payload(_payload(header, path, sizes), dtype, (*sizes[::-1], components), name=name)
     except OSError as error:
@@ -149,7 +153,10 @@ def _affine(header: MetaHeader, axes: int) -> tuple[Affine, tuple[str, ...]]:
     fields = header.fields
     notes: tuple[str, ...] = ()
     if "ElementSpacing" not in fields and "ElementSize" not in fields:
-        raise VolumeError(f"{header.name}: has neither ElementSpacing nor ElementSize: the voxel size is unknown; add it to the header")
+        raise VolumeError(
+            f"{header.name}: has neither ElementSpacing nor ElementSize: the voxel size is unknown; add it to the header, or "
+            "if it is a label, pass --labels-by-voxel"
+        )
     spacing = header.numbers("ElementSpacing", fields.get("ElementSpacing", fields.get("ElementSize")), axes, "")[:3]
     given = header.one_of("TransformMatrix", "Rotation", "Orientation")
     # A row of the text is where an axis of voxels runs: a column of the direction.

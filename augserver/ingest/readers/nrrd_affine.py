@@ -101,10 +101,10 @@ def _placed(
             f"{name}: space is {fields.get('space')!r}, so which way is left, front and up is unknown; "
             f"allowed: {', '.join(list(_TO_LPS)[::2])}; correct the header{_LABEL}"
         )
-    if "spaceorigin" not in fields:
-        raise VolumeError(f"{name}: has no 'space origin', so the voxels have no place in the patient; add it to the header")
+    origin = _vector(fields.get("spaceorigin", "nan").removeprefix("(").removesuffix(")"))
+    if origin is None:
+        raise VolumeError(f"{name}: has no 'space origin', so the voxels have no place in the patient; add it to the header{_LABEL}")
     dimension = 4 if space in _WITH_TIME else 3
-    origin = _vector(fields["spaceorigin"].removeprefix("(").removesuffix(")"))
     vectors = [vector for vector in (origin, *(directions[axis] for axis in spatial)) if vector is not None and vector.size == dimension]
     if (
         len(vectors) != 4
@@ -122,7 +122,7 @@ def _placed(
     affine, notes = affine_in_mm(affine, _units(fields, spatial), name=name)
     if header.unknown:
         notes += (f"header fields that NRRD does not have are ignored: {', '.join(header.unknown[:5])}",)
-    if "axismins" in fields or "axismaxs" in fields:
+    if any(word.lower() != "nan" for key in ("axismins", "axismaxs") for word in fields.get(key, "").split()):
         notes += ("axis mins and maxs are ignored: space origin and space directions place the voxels",)
     return affine, notes
 

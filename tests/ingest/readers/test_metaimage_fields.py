@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from augserver.errors import VolumeError
 from augserver.ingest.readers.formats import files_of, read_file, voxel_count
+from augserver.ingest.readers.nifti_affine import UNPLACED
 from augserver.ingest.scan import Scan
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (3, 4, 5)).astype(np.int16)
@@ -180,6 +181,13 @@ def test_directions_of_two_decimals_have_length_1(tmp_path: Path) -> None:
     scan = read_file(written(tmp_path, {"TransformMatrix": "0.87 0.50 0 -0.50 0.87 0 0 0 1"}))
     np.testing.assert_allclose(scan.spacing_mm, (3, 0.8, 0.7), rtol=1e-12)
     assert scan.notes == ("directions rounded to two decimals: lengthened or shortened to 1",)
+
+
+def test_a_label_that_is_taken_voxel_for_voxel_needs_no_place(tmp_path: Path) -> None:
+    path = written(tmp_path, {"ElementSpacing": None, "TransformMatrix": "0 0 0 0 0 0 0 0 0"})
+    with pytest.raises(VolumeError, match="if it is a label, pass --labels-by-voxel"):
+        read_file(path)
+    np.testing.assert_array_equal(read_file(path, UNPLACED).voxels, VOXELS[None])
 
 
 def test_channels_and_time_points(tmp_path: Path) -> None:
