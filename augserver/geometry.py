@@ -35,7 +35,8 @@ def check_affine(affine: ArrayLike) -> Affine:
         raise GeometryError(f"an affine is 4x4 with last row 0 0 0 1, got shape {matrix.shape}: {matrix.tolist()}")
     if not np.isfinite(matrix).all():
         raise GeometryError(f"the affine has entries that are not finite: {matrix.tolist()}")
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    with np.errstate(over="ignore"):  # an infinite spacing spans nothing
+        spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     # The determinant of the unit axes is the volume they span: 1 if orthogonal, 0 if they lie in one plane.
     if not spacing.min() > 0 or abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-3:
         raise GeometryError(f"the affine is singular: its axes span no volume: {matrix[:3, :3].tolist()}")

@@ -31,6 +31,7 @@ class _Form(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is found by check_affine
 def affine_of_nifti(fields: Any, shape: Sequence[int], believe: str, *, name: str) -> tuple[Affine, tuple[str, ...]]:
     """The affine (zyx voxel -> xyz LPS mm), and notes.
 

@@ -276,6 +276,13 @@ def test_the_packing_is_what_the_content_says(tmp_path: Path) -> None:
         read(tmp_path, b"\x28\xb5\x2f\xfd" + plain, "a.nii.zst")
 
 
+@pytest.mark.parametrize("value", [1e200, 1e308, -1e308])
+def test_lengths_beyond_any_patient_are_refused_without_a_warning(tmp_path: Path, value: float) -> None:
+    for at in (400, 408, 416):  # srow_x of NIfTI-2
+        with pytest.raises(VolumeError, match="sform"):
+            read(tmp_path, edited(content(0, 1, kind=nibabel.Nifti2Image), (at, struct.pack("<d", value))))
+
+
 def test_the_case_of_qfac_0(shared_cases: Path) -> None:
     for name in ("both", "qonly", "sonly"):
         scan = read_file(shared_cases / f"nifti_qfac_zero/input/{name}.nii.gz")
