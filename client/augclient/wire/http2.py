@@ -1,6 +1,7 @@
 """One HTTP/2 connection for one request, whose answer goes from the socket straight into the caller's memory.
 
     kernel --recv_into--> the caller's buffer                       body: each byte is copied once, without the interpreter's lock
+    kernel --recv_into--> a buffer --> the caller's                 body in small frames, as a proxy cuts it: many frames at a time
     kernel --> hyperframe, hpack --> settings, pings, headers       everything else: small, rare, and left to those libraries
 
 Libraries for HTTP/2 hand out bodies as new bytes objects of a few kilobytes, and grpcio joins those of a message and copies the sum twice
@@ -41,6 +42,12 @@ _SENT_FRAME_BYTES = 1 << 14  # what every peer takes
 _INITIAL_WINDOW = (1 << 16) - 1
 _NO_ERROR = 0
 _ASIDE_S = 0.05
+_SMALL_FRAME_BYTES = 1 << 15  # frames of the body below this are read many at a time: nginx sends 4 KiB
+_AHEAD_BYTES = 1 << 18  # of them
+_HEAD = struct.Struct(">BHBBL")  # length in three bytes, type, flags, stream
+_DATA = 0
+_END_STREAM = 0x1
+_PADDED = 0x8
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # neither takes a descriptor
 
 Headers = dict[str, str]
@@ -91,6 +98,9 @@ class Http2Stream:
         self._kept: deque[memoryview] = deque()  # bytes of the body that came while nobody read
         self._kept_bytes = 0
         self._ended = False
+        self._small = False  # whether the last frame of the body was
+        self._ahead = memoryview(b"")  # buffer for what is read beyond the frame that is due ...
+        self._ahead_at = self._ahead_end = 0  # ... and where its bytes lie
         self._unacknowledged = 0
         self._window = self._stream_window = self._initial_window = _INITIAL_WINDOW  # for what is sent
         connection.settimeout(keepalive_s)
@@ -175,17 +185,19 @@ class Http2Stream:
             raise Http2Error(f"the server sent more than {WINDOW_BYTES} bytes before it was told to go on")
 
     def _read_frame(self) -> None:
-        """Read the next frame; of one of the body only the head, unless it is padded."""
+        """Read the next frame; if it is one of the body, only its head, unless it is padded."""
         head = self._read_exactly(_HEADER_BYTES)
+        high, low, kind, flags, stream = _HEAD.unpack(head)
+        if kind == _DATA and self._greeted and not flags & _PADDED:  # nearly all frames: no object is made of them
+            self._check_stream(stream & 0x7FFFFFFF)
+            self._left = high << 16 | low
+            self._small = self._left < _SMALL_FRAME_BYTES
+            self._ended = bool(flags & _END_STREAM)
+            return
         try:
             frame, size = Frame.parse_frame_header(memoryview(head))
             if not self._greeted and not isinstance(frame, SettingsFrame):
                 raise Http2Error("what answers there does not speak HTTP/2, and so no gRPC")
-            if isinstance(frame, DataFrame) and "PADDED" not in frame.flags:
-                self._check_stream(frame)
-                self._left = size
-                self._ended = "END_STREAM" in frame.flags
-                return
             if size > MAX_CONTROL_BYTES and not isinstance(frame, DataFrame):
                 raise Http2Error(f"the server sent {size} bytes as {type(frame).__name__}; allowed are {MAX_CONTROL_BYTES}")
             frame.parse_body(memoryview(self._read_exactly(size)))
@@ -195,7 +207,7 @@ class Http2Stream:
 
     def _heed(self, frame: Frame) -> None:
         if isinstance(frame, DataFrame):
-            self._check_stream(frame)
+            self._check_stream(frame.stream_id)
             self._keep(frame.data)
             self._unacknowledged += frame.flow_controlled_length - len(frame.data)
             self._ended = "END_STREAM" in frame.flags
@@ -215,7 +227,7 @@ class Http2Stream:
             else:
                 self._window += frame.window_increment
         elif isinstance(frame, HeadersFrame | ContinuationFrame):
-            self._check_stream(frame)
+            self._check_stream(frame.stream_id)
             if isinstance(frame, HeadersFrame):
                 self._block.clear()
                 self._block_ends = "END_STREAM" in frame.flags
@@ -245,9 +257,9 @@ class Http2Stream:
             self.trailers = headers
             self._ended = True
 
-    def _check_stream(self, frame: Frame) -> None:
-        if frame.stream_id != _STREAM:
-            raise Http2Error(f"the server answered a request that was not made (HTTP/2 stream {frame.stream_id})")
+    def _check_stream(self, stream: int) -> None:
+        if stream != _STREAM:
+            raise Http2Error(f"the server answered a request that was not made (HTTP/2 stream {stream})")
 
     def _acknowledge(self, size: int) -> None:
         """Let the peer send as much again as was read; a quarter of the window at a time."""
@@ -264,7 +276,20 @@ class Http2Stream:
         return data
 
     def _receive(self, view: memoryview) -> int:
-        """At least one byte; a peer that is silent is asked once whether it lives."""
+        """At least one byte: straight into `view`, or through a buffer while the peer sends small frames, as each call costs some time."""
+        if self._ahead_at == self._ahead_end:
+            if not self._small or len(view) >= _SMALL_FRAME_BYTES:
+                return self._receive_some(view)
+            if not self._ahead:
+                self._ahead = memoryview(bytearray(_AHEAD_BYTES))
+            self._ahead_at, self._ahead_end = 0, self._receive_some(self._ahead)
+        count = min(len(view), self._ahead_end - self._ahead_at)
+        view[:count] = self._ahead[self._ahead_at : self._ahead_at + count]
+        self._ahead_at += count
+        return count
+
+    def _receive_some(self, view: memoryview) -> int:
+        """At least one byte from the socket; a peer that is silent is asked once whether it lives."""
         while True:
             try:
                 count = self._socket.recv_into(view)
@@ -285,7 +310,7 @@ class Http2Stream:
             return count
 
     def _has_input(self) -> bool:
-        if getattr(self._socket, "pending", int)():  # decrypted already
+        if self._ahead_at < self._ahead_end or getattr(self._socket, "pending", int)():  # read or decrypted already
             return True
         with _Selector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
