@@ -350,6 +350,17 @@ def test_the_named_folder_itself_may_be_unreadable(tmp_path: Path, save: Any) ->
         assert each.returncode not in (0, 1, 3)
 
 
+def test_a_layout_that_finds_nothing_says_what_it_could_not_look_at(tmp_path: Path, save: Any) -> None:
+    _acdc(tmp_path / "src", save)
+    (tmp_path / "src/training").chmod(0o000)
+    try:
+        done = _ingest_as_user(tmp_path / "src", tmp_path / "ds.zarr", "--layout", "acdc")
+    finally:
+        (tmp_path / "src/training").chmod(0o755)
+    assert "1 could not be looked at (unreadable folder: Permission denied)" in done.stderr
+    assert done.returncode not in (0, 1)
+
+
 def test_unreadable_files_are_refused_or_counted(tmp_path: Path, save: Any, write_series: Any) -> None:
     root = tmp_path / "src"
     for name in ("a.nii.gz", "b.nii.gz"):

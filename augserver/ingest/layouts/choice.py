@@ -89,7 +89,13 @@ def arrange(layout: str, root: Path, *, modality: str, classes: Mapping[int, str
         listing = listing_of(root, found)
     else:
         listing = list_path(root)
-        found = arrange_chaos(listing, modality) if layout == "chaos" else _ARRANGERS[layout](listing, classes)
+        try:
+            found = arrange_chaos(listing, modality) if layout == "chaos" else _ARRANGERS[layout](listing, classes)
+        except ConfigError as error:
+            if not listing.unread:
+                raise
+            unread = ", ".join(sorted({f"{each.kind}: {each.reason}" for each in listing.unread}))
+            raise ConfigError(f"{error}; {len(listing.unread)} could not be looked at ({unread}): check the permissions") from error
     scans = tuple(mark_patients(found.scans))
     if named:
         scans = told_modality(scans, found.collection_modality, f"--layout {layout} holds {found.collection_modality.upper()}")
