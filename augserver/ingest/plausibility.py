@@ -16,6 +16,7 @@ _PERCENTILES = (5, 25, 50, 75, 95)
 _JUMP = 300.0  # HU, of most percentiles at once
 _STEP = 500.0  # of most percentiles, by the same within a tenth: what anatomy does not do
 _BELOW_GAS = -1250.0  # which one slice alone has by a wrong slope, and not by padding
+_AIR = (-900.0, -780.0)  # is below the first in the slices beside it, and above the second in one slice alone
 _MOST = 4  # of the percentiles
 _WIDE = 300.0  # of a slice with both air and tissue in it
 
@@ -59,7 +60,9 @@ def odd_slice(voxels: NDArray[Any]) -> str:
         before, after = jumps[index - 1], -jumps[index]
         beside = np.abs(before - after)  # how much the slices on both sides differ
         moved = (before * after > 0) & (np.minimum(np.abs(before), np.abs(after)) > np.maximum(_JUMP, 2 * beside))
-        if np.count_nonzero(moved) >= _MOST or (moved[0] and levels[index, 0] < _BELOW_GAS) or _is_blank(levels, index):
+        low, usual = levels[index, 0], max(levels[index - 1, 0], levels[index + 1, 0])
+        shifted_air = moved[0] and (low < _BELOW_GAS or (usual < _AIR[0] and low > _AIR[1]))
+        if np.count_nonzero(moved) >= _MOST or shifted_air or _is_blank(levels, index):
             by = float(np.median(before))
             return f"slice {index + 1} of {count} differs from both beside it by about {by:.0f}: rescaled otherwise, or damaged"
     for index, jump in enumerate(jumps):

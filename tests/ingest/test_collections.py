@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tup
     return call
 
 
-def assert_pairs(dataset: Dataset | None, seeds: dict[str, tuple[int, ...]], ids: tuple[int, ...] = (0, 1, 2)) -> None:
+def assert_pairs(dataset: Dataset | None, seeds: Mapping[str, tuple[int, ...]], ids: tuple[int, ...] = (0, 1, 2)) -> None:
     """Each volume has the channels made of its seeds, in order, and the label of its first."""
     assert dataset is not None
     assert sorted(dataset.volumes) == sorted(seeds)
@@ -61,7 +61,7 @@ def assert_pairs(dataset: Dataset | None, seeds: dict[str, tuple[int, ...]], ids
         np.testing.assert_array_equal(volume.label, label(channels[0], ids).T)
 
 
-def assert_names(dataset: Dataset | None, names: dict[int, str], ids: tuple[int, ...] = (0, 1, 2)) -> None:
+def assert_names(dataset: Dataset | None, names: Mapping[int, str]) -> None:
     assert dataset is not None
     assert {key: name for key, name in dataset.classes.items() if key} == names
 
@@ -128,7 +128,7 @@ def test_brats_of_two_notations_is_refused(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(("scan_stem", "label_stem"), [("img{}", "label{}"), ("{}", "{}"), ("img{}", "{}")])
 @pytest.mark.parametrize("place", ["", "RawData/Training/"])
 def test_btcv(tmp_path: Path, run: Any, scan_stem: str, label_stem: str, place: str) -> None:
-    seeds = {}
+    seeds: dict[str, tuple[int, ...]] = {}
     for number in (1, 2, 35):
         save(tmp_path / f"src/{place}img/{scan_stem.format(f'{number:04}')}.nii.gz", scan(number))
         save(tmp_path / f"src/{place}label/{label_stem.format(f'{number:04}')}.nii.gz", label(number))
@@ -151,7 +151,7 @@ def test_btcv(tmp_path: Path, run: Any, scan_stem: str, label_stem: str, place: 
     ],
 )
 def test_flare(tmp_path: Path, run: Any, images: str, labels: str, stem: str, classes: dict[int, str]) -> None:
-    seeds = {}
+    seeds: dict[str, tuple[int, ...]] = {}
     for number in (1, 2):
         name = stem.format(f"{number:04}")
         save(tmp_path / f"src/{images}/{name}_0000.nii.gz", scan(number))
@@ -167,7 +167,7 @@ def test_flare(tmp_path: Path, run: Any, images: str, labels: str, stem: str, cl
 
 
 def test_acdc(tmp_path: Path, run: Any) -> None:
-    seeds = {}
+    seeds: dict[str, tuple[int, ...]] = {}
     for patient, frames in (("patient001", (1, 12)), ("patient002", (1, 9))):
         folder = tmp_path / "src/training" / patient
         for frame in frames:

@@ -59,8 +59,9 @@ def test_voxels_keep_their_positions(scans: Path, tmp_path: Path, run: Any, orie
     assert sorted(dataset.volumes) == sorted(LETTERS)
     for letters in LETTERS:
         volume = dataset.read(letters)
+        assert volume.label is not None
         for stored, name in ((volume.image[0], letters), (volume.label, f"{letters}_seg")):
-            original = nibabel.load(scans / f"{name}.nii.gz")
+            original: Any = nibabel.load(scans / f"{name}.nii.gz")
             voxels = np.asarray(original.dataobj)
             if orientation == "file":
                 np.testing.assert_array_equal(stored, voxels.T)

@@ -36,7 +36,7 @@ ZIPPED = ["crlm_1004/CRLM-CT-1004_dicom.zip", "totalseg/example_ct_dicom.zip", "
 MR = ["totalseg/example_mr_sm.nii.gz", "ibsi_sts/STS_003_MR_T1_image.nii.gz", "niivue_mr_oblique/FLAIR.nii.gz"]
 
 
-def torso(*, seed: int = 0, noise: float = 15.0, air: bool = True) -> np.ndarray:
+def torso(*, seed: int = 0, noise: float = 15.0) -> np.ndarray:
     """float64 (Z, Y, X) in HU: fat around muscle, liver, lungs, a spine; noise as a scanner's."""
     z, y, x = np.indices((16, 64, 80), float)
     voxels = np.full(z.shape, -1000.0)
@@ -48,7 +48,7 @@ def torso(*, seed: int = 0, noise: float = 15.0, air: bool = True) -> np.ndarray
     voxels[((y - 46) / 5) ** 2 + ((x - 40) / 6) ** 2 < 1] = 300
     voxels[((y - 46) / 5) ** 2 + ((x - 40) / 6) ** 2 < 0.3] = 900
     voxels = ndimage.gaussian_filter(voxels, 0.6) + np.random.default_rng(seed).normal(0, noise, z.shape)
-    return np.rint(np.maximum(voxels, -1024)) if air else np.rint(voxels[:, 14:50, 12:40])
+    return np.asarray(np.rint(np.maximum(voxels, -1024)))
 
 
 def told(voxels: np.ndarray, modality: str = "ct") -> str:
@@ -80,6 +80,7 @@ WRONG: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "one slice blank": (lambda hu: _slice_by(hu, lambda plane: plane * 0), "slice 8 of"),
     "one slice swapped": (lambda hu: _slice_by(hu, lambda plane: plane.astype(np.int16).byteswap()), "slice 8 of"),
     "one slice doubled": (lambda hu: _slice_by(hu, lambda plane: plane * 2), "slice 8 of"),
+    "one slice halved": (lambda hu: _slice_by(hu, lambda plane: plane / 2), "slice 8 of"),
     "last slice raised": (lambda hu: np.concatenate([hu[:-1], hu[-1:] + 1024]), "from slice 15 to slice 16"),
     "first slice raised": (lambda hu: np.concatenate([hu[:1] + 1024, hu[1:]]), "from slice 1 to slice 2"),
     "half of the slices raised": (lambda hu: np.concatenate([hu[:8], hu[8:] + 1024]), "from slice 8 to slice 9"),
@@ -89,7 +90,7 @@ WRONG: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
 def _rim(hu: np.ndarray) -> np.ndarray:
     _, y, x = np.indices(hu.shape, float)
     height, width = hu.shape[1:]
-    return ((y - height / 2) / height) ** 2 + ((x - width / 2) / width) ** 2 > 0.25
+    return np.asarray(((y - height / 2) / height) ** 2 + ((x - width / 2) / width) ** 2 > 0.25
 
 
 def _slice_by(hu: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
