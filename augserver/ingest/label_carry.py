@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -82,9 +83,10 @@ def _checked_cover(cover: float, config: IngestConfig, name: str) -> float:
     if cover == 0:
         raise VolumeError(f"{name}: the label does not overlap the image anywhere: they do not belong together, or one has a wrong origin")
     if cover < config.min_label_cover:
+        covered, needed = math.floor(cover * 1e4) / 100, config.min_label_cover * 100  # 94.99 is not shown as 95
         raise VolumeError(
-            f"{name}: the label's grid covers {cover:.0%} of the image, at least {config.min_label_cover:.0%} is needed: beyond it nobody "
-            "looked; crop the image to its label, or lower --min-label-cover to count the rest as background"
+            f"{name}: the label's grid covers {covered:g}% of the image, at least {needed:g}% is needed: beyond it nobody looked; "
+            "crop the image to its label, or lower --min-label-cover to count the rest as background"
         )
     return cover
 

@@ -201,3 +201,14 @@ def test_a_mask_cannot_be_class_0(tmp_path: Path, capsys: pytest.CaptureFixture[
         main(["ingest", str(tmp_path / "src"), "--out", str(tmp_path / "out.zarr"), "--classes", str(tmp_path / "c.csv")])
     assert stop.value.code != 0
     assert "['liver'] have no id 1 to 255 in --classes" in capsys.readouterr().err
+
+
+def test_one_mask_that_lost_its_geometry_is_refused_by_name_or_taken_voxel_for_voxel(
+    ingest_masks: Callable[..., Any], tmp_path: Path
+) -> None:
+    code, report, _ = ingest_masks({"liver": LIVER, "spleen": (SPLEEN, np.eye(4))})
+    assert code == 2
+    assert "liver.nii.gz: lies on another grid than spleen.nii.gz" in report["refused"][0]["reason"]
+    with pytest.raises(SystemExit):
+        main(["ingest", str(tmp_path / "src"), "--out", str(tmp_path / "voxel.zarr"), "--labels-by-voxel"])
+    np.testing.assert_array_equal(Dataset.open(tmp_path / "voxel.zarr").read("s1").label, LIVER + SPLEEN * 2)

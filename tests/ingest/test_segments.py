@@ -285,3 +285,26 @@ def test_unnamed_labels_do_not_take_the_names_of_a_dataset_of_segmentations(inge
     assert "one_seg.nii.gz: has the value 1, which other labels of the dataset call 'bone'" in reasons["one"]
     assert dataset.classes == {0: "background", 1: "bone", 2: "class_2"}
     assert dataset.volumes == ("first", "two")
+
+
+@pytest.mark.parametrize("ids", ["names", "hashed"])
+def test_a_layout_pairs_segmentations_too_and_takes_its_own_names(tmp_path: Path, capsys: pytest.CaptureFixture[str], ids: str) -> None:
+    image = np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16)
+    (tmp_path / "src/imagesTr").mkdir(parents=True)
+    for name, first in (("anna", "lung"), ("bert", "tumour")):
+        nibabel.save(nibabel.Nifti1Image(image.T, AFFINE), tmp_path / f"src/imagesTr/{name}.nii.gz")
+        image = image + 1
+        write_seg(tmp_path / f"src/labelsTr/{name}.seg.nrrd", LUNG + BONE * 2, [segment(first, 1), segment("bone", 2)])
+    labels = {"background": 0, "bone": 1, "lung": 2}
+    content = {"labels": {str(value): name for name, value in labels.items()}, "modality": {"0": "CT"}}
+    (tmp_path / "src/dataset.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as stop:
+        main(["ingest", str(tmp_path / "src"), "--out", str(tmp_path / "out.zarr"), "--layout", "decathlon", "--ids", ids])
+    written = capsys.readouterr()
+    assert stop.value.code == 3, written
+    dataset = Dataset.open(tmp_path / "out.zarr")
+    assert dataset.classes == {0: "background", 1: "bone", 2: "lung"}
+    [name] = dataset.volumes
+    np.testing.assert_array_equal(dataset.read(name).label, LUNG * 2 + BONE)
+    assert "its segment 'tumour' has no class id: the classes are called bone, lung" in written.out
+    assert (ids == "hashed") == ("bert" not in written.out)
