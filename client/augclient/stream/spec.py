@@ -21,6 +21,7 @@ from augclient.stream.form import BatchForm
 from augclient.wire.v1 import augserver_pb2 as pb
 
 TOKEN_VERSION = 1
+PASSES = ("continue", "same")  # of an adapter: what comes after the last batch of `steps`
 IMAGE_DTYPES = {"float32": pb.FLOAT32, "float16": pb.FLOAT16, "uint8": pb.UINT8}
 
 _UINT32 = (1 << 32) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -97,6 +97,7 @@ class _Delivery:
     Attributes:
         step: the next undelivered batch; `offered` is the one that a next() is about to return, or has returned.
         convert: makes of a batch what next() returns; it is asked again if that is interrupted.
+        when_closed: what close() calls, each once.
     """
 
     def __init__(self, spec: StreamSpec, receive: Callable[[int, BufferPool], Receiving], road: Roads, step: int, prefetch: int) -> None:
@@ -106,6 +107,7 @@ class _Delivery:
         self.pool = BufferPool(keep=prefetch + 2)
         self.first = self.step = self.offered = step
         self.convert: Callable[[Batch], Any] | None = None
+        self.when_closed: list[Callable[[], None]] = []
         self.first_at = self.last_at = 0.0  # when the first and the last batch were delivered, of those so far
         self.waiting_s = 0.0
         self._receive = receive
@@ -143,6 +145,8 @@ class _Delivery:
         if self._receiver is not None:
             self._receiver.close()
         self.road.close()
+        while self.when_closed:
+            self.when_closed.pop()()
 
     def _wait(self) -> Receiving:
         """Wait until batch `step` is the first one of the receiver that is returned."""
@@ -170,11 +174,32 @@ class _Delivery:
             self.waiting_s += self.last_at - asked_at
 
 
-def _offers(delivery: _Delivery) -> Generator[Any, None, None]:
-    """What next() returns, one after the other; it stays suspended in `yield` exactly if the last one has reached the trainer."""
+def _offers(delivery: _Delivery) -> Any:
+    """A generator of what next() returns; it stays suspended in `yield` exactly if the last one has reached the trainer."""
     while not delivery.at_end:
         yield delivery.take()
     delivery.close()
+
+
+class Progress:
+    """How far the trainer came; outlives the Stream that it is of."""
+
+    def __init__(self, delivery: _Delivery) -> None:
+        self._delivery = delivery
+        self._offers = _offers(delivery)
+
+    @property
+    def next_step(self) -> int:
+        """Number of the next undelivered batch."""
+        return self._delivery.offered + self._delivery.spec.stride if self._offers.gi_suspended else self._delivery.step
+
+    def deliver(self) -> Callable[[], Any]:
+        """What gives the next batch to the trainer."""
+        self._delivery.step = self.next_step
+        if self._offers.gi_frame is None:  # it ended with an error or an interrupt
+            self._offers = _offers(self._delivery)
+        give: Callable[[], Any] = self._offers.__next__
+        return give
 
 
 class Stream(Iterator[Batch]):
@@ -196,13 +221,13 @@ class Stream(Iterator[Batch]):
     ) -> None:
         """`receive` makes what receives the batches of `spec` from a step on, `prefetch` ahead, on memory of the pool or the road."""
         self._delivery = _Delivery(spec, receive, road, spec.start if state is None else spec.step_of(state), prefetch)
-        self._offers = _offers(self._delivery)
+        self.progress = Progress(self._delivery)
         weakref.finalize(self, self._delivery.close)  # also at the interpreter's exit
 
     @property
     def next_step(self) -> int:
         """Number of the next undelivered batch."""
-        return self._delivery.offered + self._delivery.spec.stride if self._offers.gi_suspended else self._delivery.step
+        return self.progress.next_step
 
     @property
     def transport(self) -> str | None:
@@ -225,7 +250,7 @@ class Stream(Iterator[Batch]):
         return self._delivery.spec.stop
 
     @property
-    def __next__(self) -> Callable[[], Any]:  # type: ignore[override]
+    def __next__(self) -> Callable[[], Any]:
         """Wait for the next batch.
 
         A property, so that the generator's own __next__, which is in C, gives the batch to the trainer: no bytecode of ours lies between
@@ -237,15 +262,12 @@ class Stream(Iterator[Batch]):
             StateError: the stream is closed, or the server came back with another dataset.
             AugError: what the server answered.
         """
-        self._delivery.step = self.next_step
-        if self._offers.gi_frame is None:  # it ended with an error or an interrupt
-            self._offers = _offers(self._delivery)
-        return self._offers.__next__
+        return self.progress.deliver()
 
-    def deliver_as(self, convert: Callable[[Batch], Any]) -> Iterator[Any]:
-        """Let next() return what `convert` makes of a batch; for adapters, before the first next()."""
+    def deliver_as(self, convert: Callable[[Batch], Any], when_closed: Callable[[], None]) -> None:
+        """For adapters, before the first next(): let it return what `convert` makes of a batch; `when_closed` is called once."""
         self._delivery.convert = convert
-        return self
+        self._delivery.when_closed.append(when_closed)
 
     def state_dict(self) -> dict[str, Any]:
         """A small JSON-able token; `server.stream(..., state=token)` goes on at the next undelivered batch."""
