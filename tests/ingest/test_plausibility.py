@@ -90,7 +90,7 @@ WRONG: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
 def _rim(hu: np.ndarray) -> np.ndarray:
     _, y, x = np.indices(hu.shape, float)
     height, width = hu.shape[1:]
-    return np.asarray(((y - height / 2) / height) ** 2 + ((x - width / 2) / width) ** 2 > 0.25
+    return np.asarray(((y - height / 2) / height) ** 2 + ((x - width / 2) / width) ** 2 > 0.25)
 
 
 def _slice_by(hu: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
