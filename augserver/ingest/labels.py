@@ -10,6 +10,7 @@ from pathlib import Path
 
 from augserver.errors import ConfigError, VolumeError
 from augserver.ingest.label_source import LABEL_SUFFIXES
+from augserver.ingest.readers.dicom_kinds import LABELS_NOT_READ
 from augserver.ingest.readers.dicom_series import label_hint
 from augserver.ingest.readers.formats import READERS, split_suffix
 from augserver.ingest.sources import Source
@@ -43,7 +44,7 @@ class LabelRule:
             if Path(text).is_absolute() or ".." in Path(text).parts or not split_suffix(Path(text))[1]:
                 raise ConfigError(
                     f"--labels pattern {text!r} must be relative, without '..', and end in one of {', '.join(READERS)}; "
-                    "for labels elsewhere, give their folder"
+                    f"for labels elsewhere, give their folder{f'; {LABELS_NOT_READ}' if text.lower().endswith('.dcm') else ''}"
                 )
             if split_suffix(Path(text))[0] == _ID and len(Path(text).parts) == 1:
                 raise ConfigError(f"--labels pattern {text!r} names the scans themselves; add what differs, such as '{{id}}_seg.nii.gz'")

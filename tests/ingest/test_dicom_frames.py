@@ -181,7 +181,7 @@ def test_several_files_of_frames_make_one_volume(tmp_path: Path, stored: np.ndar
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda frames: frames.pop(), "12 of 12 slices (instance 1 first) carry no position"),
+        (lambda frames: frames.pop(), "1 of 1 slices (instance 1 first) carry no position"),
         (lambda frames: frames[4].pop("PlanePositionSequence"), "1 of 12 slices (instance 5 first) carry no position"),
         (lambda frames: frames.__setitem__(4, at(15)), "lie in the same place"),
         (lambda frames: frames.__setitem__(11, at(36)), "a slice is missing"),
@@ -205,3 +205,16 @@ def test_a_truncated_file_of_frames_is_refused(tmp_path: Path, stored: np.ndarra
     data.save_as(path)
     [outcome], _ = ingest_all(tmp_path / "in")
     assert "the header promises 34560 bytes of pixels, the file has 34400" in outcome.reason
+
+
+@pytest.mark.parametrize("frames", [2, 12, 2_000_000_000])
+def test_frames_in_a_file_of_single_slices_are_not_taken_for_one(
+    tmp_path: Path, stored: np.ndarray, write_series: Callable[..., Any], ingest_all: Callable[..., Any], frames: int
+) -> None:
+    def edit(data: Dataset, index: int) -> None:
+        data.NumberOfFrames, data.PixelData = frames, data.PixelData * min(frames, 12)
+
+    write_series(tmp_path / "in", stored, edit=edit)
+    [outcome], dataset = ingest_all(tmp_path / "in")
+    assert dataset is None
+    assert "12 of 12 slices (instance 1 first) carry no position" in outcome.reason

@@ -332,6 +332,9 @@ def test_a_series_uid_per_slice_is_one_volume_and_told(
         lambda data, index: delattr(data, "SeriesInstanceUID"),
         lambda data, index: setattr(data, "SOPInstanceUID", "1.2"),
         lambda data, index: setattr(data, "FrameOfReferenceUID", f"1.2.{index}"),
+        lambda data, index: setattr(data, "FrameOfReferenceUID", "1.2.7" if index < 6 else ""),
+        lambda data, index: setattr(data, "SOPClassUID", SecondaryCaptureImageStorage),
+        lambda data, index: setattr(data, "StudyInstanceUID", "1.2"),
         lambda data, index: setattr(data, "SeriesNumber", index),
     ],
 )

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
 
 from augserver.errors import VolumeError
 from augserver.ingest.readers.dicom import stack_of
@@ -144,6 +145,7 @@ def test_rows_and_columns_have_their_own_spacing(
         (lambda data, index: index == 20 and setattr(data, "ImagePositionPatient", [10, -20, 93]), "lie in the same place"),
         (lambda data, index: setattr(data, "Modality", "PT"), "is of modality PT, not CT, which is not taken"),
         (lambda data, index: setattr(data, "Modality", "MR"), "is of modality MR, not CT; pass --modality mr"),
+        (lambda data, index: setattr(data, "ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "are mosaics of many slices each"),
     ],
 )
 def test_geometry_that_is_missing_or_has_no_meaning_is_named(
@@ -171,6 +173,7 @@ def test_geometry_that_is_missing_or_has_no_meaning_is_named(
         ({"SliceThickness": 1.0}, "slices are 1 mm thick by SliceThickness and 3.000 mm apart by their positions"),
         ({"SliceThickness": 10.0}, "slices are 10 mm thick by SliceThickness and 3.000 mm apart by their positions"),
         ({"SliceThickness": ""}, None),
+        ({"SOPClassUID": MRImageStorage}, "the SOP class says MR, Modality CT: Modality is taken"),
         ({"RescaleType": "HU"}, None),
         ({"RescaleType": "ED"}, "RescaleType is ED, not HU"),
         ({"PixelPaddingValue": 5000}, None),

@@ -84,5 +84,6 @@ def _source(image: Path, number: int) -> Source:
     elif os.path.isfile(image) and split_suffix(image)[1]:
         return file_source(image, image.parent)
     stem = split_suffix(image)[0]
-    problem = f"{stem}: line {number} names {image.name}, which is no scan and no folder with one DICOM series; correct the path"
+    hint = label_hint(image) or "; correct the path"
+    problem = f"{stem}: line {number} names {image.name}, which is no scan and no folder with one DICOM series{hint}"
     return Source(path=image, root=image.parent, stem=stem, name=(stem,), problem=problem)

@@ -119,6 +119,8 @@ def _check_kind(slices: Sequence[DicomSlice], name: str) -> None:
             f"{name}: its slices are {first.photometric or 'of unknown kind'} with {first.components} values per voxel, "
             "must be MONOCHROME2 with one"
         )
+    if first.is_of_type("MOSAIC"):
+        raise VolumeError(f"{name}: its files are mosaics of many slices each; convert the series to NIfTI, for example with dcm2niix")
     unplaced = [one for one in slices if not one.placed]
     if unplaced:
         raise VolumeError(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from pydicom.dataset import Dataset
 
-FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence")
+FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Keywords of functional groups under the names that single-slice headers have for the same.
 _SAME_AS = {
     "FrameType": "ImageType",
@@ -22,16 +21,19 @@ _SAME_AS = {
 def frame_headers(header: Dataset) -> Iterator[Dataset]:
     """One header per frame: the file's own elements, overlaid by those of the shared and of the frame's functional groups.
 
-    A header without as many functional groups as frames says nothing of their places: then its frames carry none.
+    Where there are not as many functional groups as frames, nothing says where those lie: one header without a place stands for all.
     """
-    shared, own = (list(header.get(keyword) or ()) for keyword in FUNCTIONAL_GROUPS[:2])
-    frames = int(header.get("NumberOfFrames") or 1)
+    shared, own = (list(header.get(keyword) or ()) for keyword in FUNCTIONAL_GROUPS)
     plain = Dataset()
     plain.update({element.tag: element for element in header if element.keyword not in FUNCTIONAL_GROUPS})
-    for index in range(frames):
+    if len(own) != int(header.get("NumberOfFrames") or 1):
+        plain.pop("ImagePositionPatient", None)
+        yield plain
+        return
+    for index, of_frame in enumerate(own):
         frame = Dataset()
         frame.update(plain)
-        for group in [*shared[:1], own[index]] if len(own) == frames else []:
+        for group in [*shared[:1], of_frame]:
             for macro in _macros(group):
                 frame.update({element.tag: element for element in macro})
                 for name, same in _SAME_AS.items():
@@ -41,7 +43,8 @@ def frame_headers(header: Dataset) -> Iterator[Dataset]:
         yield frame
 
 
-def _macros(group: Dataset) -> Iterator[Any]:
+def _macros(group: Dataset) -> Iterator[Dataset]:
+    """The items of the sequences of a functional group, of which each has one."""
     for element in group:
         if element.VR == "SQ" and element.value:
             yield element.value[0]

@@ -26,7 +26,7 @@ from pydicom.valuerep import PersonName
 from augserver.errors import VolumeError
 from augserver.ingest.patient_names import DATES, NAMES, NUMBERS, Identifiers, identifiers_of
 from augserver.ingest.readers.dicom_frames import FUNCTIONAL_GROUPS, frame_headers
-from augserver.ingest.readers.dicom_kinds import ENHANCED, Kind, kind_of
+from augserver.ingest.readers.dicom_kinds import ENHANCED, Kind, kind_of, modality_of
 
 _PREAMBLE = 128
 _CHARACTER_SETS = ("utf-8", "gb18030", "shift_jis", "euc_kr", "big5")  # of names in files that do not say which
@@ -63,6 +63,7 @@ class DicomSlice:
         series: equal for slices of the same patient, study, modality and series, or folder where that is absent; never shown.
         uid: SOPInstanceUID.
         number, instance: SeriesNumber and InstanceNumber, 0 if absent.
+        class_modality: what the SOP class says, "" if nothing.
         placed: the header has an orientation, a pixel spacing and a position.
         origin, orientation, pixel_spacing: zeros where the header has none (a capture or scout).
         distance_mm: SpacingBetweenSlices, 0 if absent.
@@ -83,6 +84,7 @@ class DicomSlice:
     number: int
     instance: int
     modality: str
+    class_modality: str
     rows: int
     columns: int
     components: int
@@ -169,7 +171,7 @@ def _read_header(file: Path) -> tuple[Kind, list[DicomSlice]]:
         return kind, []
     if kind in (Kind.DERIVED, Kind.LABEL):
         return kind, []
-    if sop_class in ENHANCED:
+    if sop_class in ENHANCED or _frames_of(header) > 1:
         groups = pydicom.dcmread(file, force=True, specific_tags=_GROUP_TAGS)
         found = [_slice_of(frame, file, index) for index, frame in enumerate(frame_headers(groups))]
     else:
@@ -177,6 +179,10 @@ def _read_header(file: Path) -> tuple[Kind, list[DicomSlice]]:
     if kind == Kind.CAPTURE and not all(one.placed for one in found):
         return kind, []
     return kind, found
+
+
+def _frames_of(header: Dataset) -> int:
+    return int(header.get("NumberOfFrames") or 1)
 
 
 def _registered_kind(file: Path) -> Kind | None:
@@ -209,11 +215,13 @@ def _slice_of(header: Dataset, file: Path, frame: int) -> DicomSlice:
 
     origin, orientation, spacing = numbers("ImagePositionPatient", 3), numbers("ImageOrientationPatient", 6), numbers("PixelSpacing", 2)
     slope, intercept = numbers("RescaleSlope", 1), numbers("RescaleIntercept", 1)
+    if (text("RescaleSlope") and not slope) or (text("RescaleIntercept") and not intercept):
+        raise VolumeError("a DICOM file: its rescale slope or intercept is no finite number; correct the header")
     padding = numbers("PixelPaddingValue", 1)
     return DicomSlice(
         file=file,
         frame=frame,
-        frames=max(1, whole("NumberOfFrames", 1)),
+        frames=max(1, _frames_of(header)),
         series="|".join(
             [*(text(keyword) for keyword in ("PatientID", "StudyInstanceUID", "Modality")), text("SeriesInstanceUID") or str(file.parent)]
         ),
@@ -221,7 +229,8 @@ def _slice_of(header: Dataset, file: Path, frame: int) -> DicomSlice:
         frame_of_reference=text("FrameOfReferenceUID"),
         number=whole("SeriesNumber", 0),
         instance=whole("InstanceNumber", 0),
-        modality=text("Modality"),
+        modality=text("Modality").upper(),
+        class_modality=modality_of(text("SOPClassUID")),
         rows=whole("Rows", 0),
         columns=whole("Columns", 0),
         components=whole("SamplesPerPixel", 1),

@@ -21,6 +21,7 @@ from pydicom.uid import (
     RTStructureSetStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
+    SurfaceSegmentationStorage,
 )
 
 LABELS_NOT_READ = (
@@ -31,7 +32,8 @@ ENHANCED = frozenset(
     (EnhancedCTImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedCTImageStorage, LegacyConvertedEnhancedMRImageStorage)
 )
 _SCANS = ENHANCED | {CTImageStorage, MRImageStorage}
-_LABELS = frozenset((SegmentationStorage, RTStructureSetStorage))
+_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"  # Label Map Segmentation Storage, too new for pydicom to name
+_LABELS = frozenset((SegmentationStorage, SurfaceSegmentationStorage, _LABEL_MAP, RTStructureSetStorage))
 _CAPTURES = frozenset(
     (
         SecondaryCaptureImageStorage,
@@ -61,3 +63,10 @@ def kind_of(sop_class: str) -> Kind:
         if sop_class in classes:
             return kind
     return Kind.OTHER
+
+
+def modality_of(sop_class: str) -> str:
+    """The modality that a SOP class of scans says, "" for all others."""
+    if sop_class in (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage):
+        return "CT"
+    return "MR" if sop_class in _SCANS else ""

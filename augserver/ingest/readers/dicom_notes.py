@@ -35,6 +35,9 @@ def header_notes(slices: Sequence[DicomSlice], distance_mm: float, *, name: str)
     modality = slices[0].modality
     if bare and modality == "CT":
         notes.append("no RescaleSlope and RescaleIntercept, which a CT must have: stored values are taken, which may not be HU")
+    classes = {one.class_modality for one in slices} - {"", modality}
+    if classes:
+        notes.append(f"the SOP class says {', '.join(classes)}, Modality {modality}: Modality is taken")
     units = sorted({one.unit for one in slices} - {""})
     if len(units) > 1 or (modality == "CT" and units not in ([], ["HU"])):
         notes.append(f"RescaleType is {', '.join(units)}" + (", not HU" if modality == "CT" else ""))

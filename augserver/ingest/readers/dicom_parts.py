@@ -33,9 +33,10 @@ class Part(NamedTuple):
 
 def parts_of(slices: Slices) -> list[Part]:
     """The volumes that slices with a place make: one, unless they differ in orientation or frame of reference, or overlap."""
+    frames_of_reference = grouped(slices, lambda one: one.frame_of_reference)
     for trait, groups in (
         ("orientation", list(by_orientation(slices).values())),
-        ("FrameOfReferenceUID", list(grouped(slices, lambda one: one.frame_of_reference).values())),
+        ("FrameOfReferenceUID", list(frames_of_reference.values()) if "" not in frames_of_reference else []),
     ):
         if len(groups) > 1 and min(map(len, groups)) >= MIN_SLICES:
             parted = _numbered(trait, groups)

@@ -100,7 +100,8 @@ def _decode(data: Any, one: DicomSlice, what: str) -> NDArray[Any]:
     plugin = _DECODERS.get(syntax)
     if plugin is None and (syntax not in _BY_SIMPLEITK or one.frames > 1):
         raise VolumeError(f"{what}: is packed as {syntax.name}, which is not taken; unpack the series first, for example with dcmdjpeg")
-    stream = get_frame(data.PixelData, one.frame, number_of_frames=one.frames)
+    table = (data.ExtendedOffsetTable, data.ExtendedOffsetTableLengths) if "ExtendedOffsetTable" in data else None
+    stream = get_frame(data.PixelData, one.frame, number_of_frames=one.frames, extended_offsets=table)
     if syntax != RLELossless and _stream_size(stream) != (rows, columns):
         raise VolumeError(f"{what}: the header says {rows} x {columns} pixels, the packed image {_stream_size(stream)}; copy it again")
     if syntax in _BY_SIMPLEITK:
