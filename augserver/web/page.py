@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import secrets
 import socket
 import threading
@@ -10,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from augserver.config import SecurityConfig, ServerConfig
-from augserver.errors import ConfigError
+from augserver.errors import ConfigError, StateError
 from augserver.service.address import Address, parse_address, require_closed, require_free
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from augserver.store import Dataset
 
 _STOP_S = 5  # for answers under way
+_LOOK_S = 0.01  # how late it may be seen that the page is up
 
 
 def check_page(config: ServerConfig) -> None:
@@ -38,6 +40,18 @@ def check_page(config: ServerConfig) -> None:
     require_free(address)
 
 
+class _UsedUpOnce(logging.Filter):
+    """Lets one line of asyncio's through about connections for which there is no descriptor."""
+
+    _told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.getMessage().startswith("socket.accept() out of system resource"):
+            return True
+        told, self._told = self._told, True
+        return not told
+
+
 class Page:
     """Serves the page of a running server until `close`; a context manager.
 
@@ -46,6 +60,8 @@ class Page:
         dataset: that it serves.
         backend: that computes its batches; the page only says its name.
         config: checked by `check_page`. Where it makes the server ask who calls, the page asks for a key that is part of `url`.
+    Raises:
+        StateError: uvicorn does not start.
     """
 
     def __init__(self, server: Server, dataset: Dataset, backend: Backend, config: ServerConfig) -> None:
@@ -74,6 +90,7 @@ class Page:
             log_level="warning",
             access_log=False,  # paths name volumes
             server_header=False,
+            backlog=MAX_CONNECTIONS,  # of which asyncio tries every one, each with a traceback, while descriptors are used up
             limit_concurrency=MAX_CONNECTIONS + 1,  # uvicorn refuses the one that reaches it
             timeout_graceful_shutdown=_STOP_S,
         )
@@ -83,16 +100,25 @@ class Page:
         bound = Address(address.host, self._socket.getsockname()[1])
         self.url = f"http://{bound}/" + (f"?key={key}" if key else "")
         self._uvicorn = uvicorn.Server(settings)
+        self._filter = _UsedUpOnce()
+        logging.getLogger("asyncio").addFilter(self._filter)
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+            while not self._uvicorn.started:  # uvicorn loads what it runs on in its own thread
+                self._thread.join(_LOOK_S)
+                if not self._thread.is_alive():
+                    raise StateError(f"the page at {bound} cannot be served: {self._error or 'uvicorn ended'}") from self._error
+        except BaseException:
+            self._close_all()
+            raise
 
     def close(self) -> None:
         """End the thread; waits for answers under way, for a few seconds."""
         self._uvicorn.should_exit = True
         self._thread.join()
-        self._socket.close()
-        self._routes.close()
-        self._maker.close()
+        self._close_all()
 
     def __enter__(self) -> Page:
         return self
@@ -100,5 +126,16 @@ class Page:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _close_all(self) -> None:
+        logging.getLogger("asyncio").removeFilter(self._filter)
+        self._socket.close()
+        self._routes.close()
+        self._maker.close()
+
     def _run(self) -> None:
-        self._uvicorn.run(sockets=[self._socket])
+        try:
+            self._uvicorn.run(sockets=[self._socket])
+        except BaseException as error:  # raised where the page was opened; uvicorn leaves a SystemExit behind too
+            if self._uvicorn.started:
+                raise
+            self._error = error

@@ -34,12 +34,15 @@ class Workers:
         """Run `work` in the thread and give its result.
 
         Raises:
-            UnavailableError: the line is full. And whatever `work` raises.
+            UnavailableError: the line is full, or the system has no thread. And whatever `work` raises.
         """
         if self._pending >= self._queue:
             raise UnavailableError(f"the page is busy: {self._pending} pictures are waiting to be drawn; try again in a moment")
+        try:
+            future = self._pool.submit(work)
+        except RuntimeError as error:
+            raise UnavailableError(f"the page has no thread to draw with ({error}); try again in a moment") from error
         self._pending += 1
-        future = self._pool.submit(work)
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: _call(loop, self._leave))
         return await asyncio.wrap_future(future)
