@@ -122,7 +122,7 @@ class LabelMasks:
             scan = read_file(path, nifti_affine)
             inside, told = mask_of(one_channel(scan, name=path.name), name=path.name)
             grids[path.name] = scan.grid, scan.affine
-            notes.update(dict.fromkeys(f"mask {split_suffix(path)[0]}: {note}" for note in told))
+            notes.update(dict.fromkeys((*read_notes(scan), *(f"mask {split_suffix(path)[0]}: {note}" for note in told))))
             first, grid = next(iter(grids.items()))
             fit, _ = same_grid(*grid, scan.grid, scan.affine)
             if fit is None:

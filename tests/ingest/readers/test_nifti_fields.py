@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from augserver.errors import VolumeError
 from augserver.geometry import affine_to_ras
+from augserver.ingest.label_source import LabelMasks
 from augserver.ingest.readers.formats import files_of, read_file
 from augserver.ingest.scan import Scan
 
@@ -197,6 +198,15 @@ def test_the_option_is_no_obstacle_where_there_is_no_choice(tmp_path: Path) -> N
     assert_as_written(read(tmp_path, content(1, 1), believe="qform"))
     wrong_size = edited(content(0, 1), (PIXDIM + 4, floats(1.4)))
     assert_as_written(read(tmp_path, wrong_size, believe="sform"), r"sform and voxel sizes \(pixdim\) place .* sform taken")
+
+
+def test_what_headers_of_masks_say_is_told_once(tmp_path: Path) -> None:
+    mask = nibabel.Nifti1Image((VOXELS > 0).astype(np.uint8), AFFINE)
+    for class_id in (1, 2):
+        (tmp_path / f"{class_id}.nii").write_bytes(edited(bytearray(mask.to_bytes()), (OFFSET, floats(0))))
+    grid = LabelMasks({1: tmp_path / "1.nii", 2: tmp_path / "2.nii"}).read(overlap="order", nifti_affine="auto")
+    told = [note for note in grid.notes if note.startswith("label: ")]
+    assert told == ["label: vox_offset 0 lies within the header: voxels read from byte 352"]
 
 
 def test_without_the_extension_bytes_the_voxels_follow_the_header_at_once(tmp_path: Path) -> None:
