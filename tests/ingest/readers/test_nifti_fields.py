@@ -201,8 +201,8 @@ def test_the_option_is_no_obstacle_where_there_is_no_choice(tmp_path: Path) -> N
 
 
 def test_what_headers_of_masks_say_is_told_once(tmp_path: Path) -> None:
-    mask = nibabel.Nifti1Image((VOXELS > 0).astype(np.uint8), AFFINE)
-    for class_id in (1, 2):
+    for class_id, inside in ((1, VOXELS > 0), (2, VOXELS <= 0)):
+        mask = nibabel.Nifti1Image(inside.astype(np.uint8), AFFINE)
         (tmp_path / f"{class_id}.nii").write_bytes(edited(bytearray(mask.to_bytes()), (OFFSET, floats(0))))
     grid = LabelMasks({1: tmp_path / "1.nii", 2: tmp_path / "2.nii"}).read(overlap="order", nifti_affine="auto")
     told = [note for note in grid.notes if note.startswith("label: ")]
