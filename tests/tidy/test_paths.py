@@ -20,7 +20,10 @@ OTHERS = {"keys/tokens.toml", "Node.js"}
 
 def tracked() -> list[str]:
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return listed.stdout.splitlines() or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.*")]  # an archive has no git
+    if listed.returncode == 0:
+        return listed.stdout.splitlines()
+    # An archive has no git, and no list of what was built in it.
+    return [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.*") if path.relative_to(ROOT).parts[0] not in (".venv", "build", "dist")]
 
 
 def prose_of(path: Path) -> str:
