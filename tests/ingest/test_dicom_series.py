@@ -11,7 +11,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     BasicTextSRStorage,
     EncapsulatedPDFStorage,
@@ -323,10 +325,31 @@ def test_a_series_uid_per_slice_is_one_volume_and_told(
     np.testing.assert_array_equal(dataset.read("in").image[0], voxels)
 
 
+def test_a_series_uid_per_slice_is_joined_over_folders_of_one_frame_of_reference(
+    tmp_path: Path, voxels: np.ndarray, write_series: Callable[..., list[Path]], ingest_all: Callable[..., Any]
+) -> None:
+    def edit(data: Dataset, index: int) -> None:
+        data.SeriesInstanceUID, data.FrameOfReferenceUID = f"1.2.{index + 1}", "1.2.77"
+
+    for index, file in enumerate(write_series(tmp_path / "in/A", voxels, edit=edit)):
+        if index >= 6:
+            (tmp_path / "in/B").mkdir(exist_ok=True)
+            file.rename(tmp_path / "in/B" / file.name)
+    [outcome], dataset = ingest_all(tmp_path / "in")
+    assert outcome.notes == ("joined from 12 series of one slice each",)
+    np.testing.assert_array_equal(dataset.read("in").image[0], voxels)
+
+
+def not_numbers(data: Dataset, index: int) -> None:
+    for keyword in ("InstanceNumber", "AcquisitionNumber", "SeriesNumber", "EchoTime"):
+        data[keyword] = DataElement(Tag(keyword), "LO", "1A")
+
+
 @pytest.mark.parametrize(
     "edit",
     [
         lambda data, index: delattr(data, "InstanceNumber"),
+        not_numbers,
         lambda data, index: setattr(data, "InstanceNumber", 1),
         lambda data, index: setattr(data, "InstanceNumber", 100 - index),
         lambda data, index: delattr(data, "SeriesInstanceUID"),

@@ -103,7 +103,10 @@ def sort_series(files: Iterable[Path]) -> DicomFound:
 
 
 def _join_singles(groups: Iterable[Slices]) -> Iterator[DicomSeries]:
-    """Join series of one slice each that share a folder and a grid: some tools give every slice a SeriesInstanceUID of its own."""
+    """Join series of one slice each that share a grid: some tools give every slice a SeriesInstanceUID of its own.
+
+    Slices of other folders are joined only if they name the same frame of reference.
+    """
     alone: list[DicomSlice] = []
     for group in groups:
         if len(group) > 1 or not group[0].placed:
@@ -112,13 +115,18 @@ def _join_singles(groups: Iterable[Slices]) -> Iterator[DicomSeries]:
             alone += group
     alike = grouped(
         alone,
-        lambda one: (one.file.parent, one.modality, one.number, one.grid, tuple(np.round(one.orientation, 2).tolist()), one.identifiers),
+        lambda one: (one.frame_of_reference or one.file.parent, one.modality, one.number, one.grid, _axes(one), one.identifiers),
     )
     for same in alike.values():
         if len(same) < MIN_SLICES:
             yield from (DicomSeries(slices=(one,)) for one in same)
         else:
             yield DicomSeries(slices=same, notes=(f"joined from {len(same)} series of one slice each",))
+
+
+def _axes(one: DicomSlice) -> tuple[float, ...]:
+    """The orientation, to be compared."""
+    return tuple(np.round(one.orientation, 2).tolist())
 
 
 def _volumes_of(group: DicomSeries, skipped: Counter[str]) -> list[DicomSeries]:
