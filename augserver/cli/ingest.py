@@ -121,10 +121,12 @@ def ingest(
 ) -> int:
     """Read the scans in SRC (files, or folders with all below them) into a dataset.
 
-    NIfTI, NRRD, MetaImage and DICOM series are read. Each becomes a volume with axes to Superior, Posterior, Left; none is taken whose
-    voxels or geometry cannot be trusted. Volume ids are the names of files unless --ids hashed: name files without patient identifiers.
+    NIfTI, NRRD, MetaImage and DICOM series are read. Each becomes a volume with axes to Superior, Posterior, Left (see --orientation);
+    none is taken whose voxels or geometry cannot be trusted, and what looks wrong is told (see --strict). Volume ids are the names of
+    files unless --ids hashed: name files without patient identifiers.
 
-    Exit code 0: all scans are in, and labelled if --organs asks for it; 3: some are not; 2: there is nothing usable.
+    Exit code 0: all scans are in, and labelled if --organs asks for it; 3: some are not, or a file or folder could not be looked at;
+    2: there is nothing usable.
     """
     from augserver.cli.label import json_organs, label_dataset, print_organs
     from augserver.ingest import LabelRule, read_classes

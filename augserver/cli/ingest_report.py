@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from augserver.cli.tables import print_lines, volume_table
+from augserver.geometry import axis_letters
 
 if TYPE_CHECKING:
     from augserver.ingest import Outcome
@@ -98,8 +98,9 @@ def dataset_notices(found: Arrangement, sources: Sequence[Path], *, hide: bool) 
 
 def _turned(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """Letters of the axes of the file -> how many scans were turned from them."""
-    matches = (re.match(r"axes turned from ([A-Z]{3}) to", note) for outcome in outcomes if outcome.info for note in outcome.notes)
-    return dict(Counter(match[1] for match in matches if match))
+    infos = (outcome.info for outcome in outcomes if outcome.info is not None)
+    letters = ((axis_letters(info.source_affine), axis_letters(info.affine)) for info in infos if info.source_affine is not None)
+    return dict(Counter(before for before, after in letters if before != after))
 
 
 def hidden_text(found: Arrangement) -> str:
