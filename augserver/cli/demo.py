@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from augserver.cli.bench_stages import Workload
+
 TORSOS = 6
 PATCH = (120, 96, 128)
 BATCH_SIZE = 4
 SEEDS = (1, 2, 3, 4, 5)
 SHOWN_VOLUME = "torso_0"
-KERNEL_BATCHES = 20
-WIRE_BATCHES = 40
+WINDOW_S = 2.0  # of each timing
 TRAINING_STEPS = 120
 
 WINDOW: dict[str, Any] = {"low": [-350, -200], "high": [300, 600]}
@@ -58,12 +58,13 @@ def demo(out: Path, no_train: bool, steps: int) -> int:
         dataset = out / "torsos.zarr"
         with _progress(console) as progress:
             _write_torsos(dataset, progress)
-            kernel = _measure_kernel(dataset, progress)
+            workload = _workload(dataset)
+            kernel = _measure_kernel(workload, progress)
         with child_server(dataset, out / "server.log") as ready:
             address = ready.address
             console.print(f"serving {dataset} on {address} ({ready.computes_on}, {count_of(ready.volumes, 'volume')})")
             with _progress(console) as progress:
-                wire = _show_and_measure(address, out / "slices.png", progress)
+                wire = _show_and_measure(workload, address, out / "slices.png", progress)
             _print_throughput(console, kernel, wire)
             console.print(f"one patch under several seeds: {out / 'slices.png'}")
             if not no_train:
@@ -115,52 +116,37 @@ def _recipe(**more: Any) -> Recipe:
     return Recipe(**AUGMENTATION, **more)
 
 
-def _measure_kernel(path: Path, progress: Progress) -> float:
-    """Volumes per second of drawing parameters and the kernel, from memory into reused arrays."""
-    import numpy as np
+def _workload(path: Path) -> Workload:
+    from augserver.cli.bench_stages import Workload
 
-    from augserver.augment import compile_recipe
+    return Workload(path=path, recipe=_recipe(crop={"mode": "uniform"}), patch=PATCH, batch_size=BATCH_SIZE, window_s=WINDOW_S)
+
+
+def _measure_kernel(workload: Workload, progress: Progress) -> float:
+    """Volumes per second of the kernel, from memory into reused arrays."""
+    from augserver.cli.bench_stages import time_kernel
     from augserver.kernel import open_backend
-    from augserver.pipeline.plan import Plan, batch_indices
-    from augserver.store import Dataset
 
-    dataset = Dataset.open(path)
-    volumes = {name: dataset.read(name) for name in dataset.volumes}
-    recipe = compile_recipe(_recipe(crop={"mode": "uniform"}).proto, modality=dataset.modality, classes=dataset.classes)
-    plan = Plan({name: volume.info for name, volume in volumes.items()}, recipe, PATCH, seed=0)
-    image = np.empty((BATCH_SIZE, 1, *PATCH), np.float32)
-    label = np.empty((BATCH_SIZE, *PATCH), np.uint8)
-    task = progress.add_task("timing the kernel", total=KERNEL_BATCHES, note="")
-    backend = open_backend("cpu")
-    try:
-        for step in range(1 + KERNEL_BATCHES):
-            params = [plan.params(index) for index in batch_indices(step, BATCH_SIZE)]
-            backend.augment([volumes[one.volume] for one in params], params, image, label)
-            if step == 0:  # touches the output's memory for the first time
-                begin = time.perf_counter()
-            else:
-                progress.advance(task)
-        return KERNEL_BATCHES * BATCH_SIZE / (time.perf_counter() - begin)
-    finally:
-        backend.close()
+    task = progress.add_task("timing the kernel", total=1, note="")
+    with closing(open_backend("cpu")) as backend:
+        rate = time_kernel(workload, backend)
+    progress.advance(task)
+    return rate
 
 
-def _show_and_measure(address: str, picture: Path, progress: Progress) -> float:
+def _show_and_measure(workload: Workload, address: str, picture: Path, progress: Progress) -> float:
     """Draw slices.png, then stream for a while; volumes per second of whole batches arriving here."""
     from augclient import connect
 
+    from augserver.cli.bench_stages import time_road
+
+    task = progress.add_task("drawing slices.png", total=1 + len(SEEDS), note="")
     with connect(address) as server:
-        task = progress.add_task("drawing slices.png", total=1 + len(SEEDS), note="")
         _draw_slices(server, picture, lambda: progress.advance(task))
-        task = progress.add_task("streaming batches", total=WIRE_BATCHES, note="")
-        with server.stream(
-            _recipe(crop={"mode": "uniform"}), patch=PATCH, batch_size=BATCH_SIZE, steps=1 + WIRE_BATCHES, transport="grpc"
-        ) as stream:
-            next(stream)  # decoding the volumes and growing the buffers are not the steady state
-            begin = time.perf_counter()
-            for _ in stream:
-                progress.advance(task)
-            return WIRE_BATCHES * BATCH_SIZE / (time.perf_counter() - begin)
+    task = progress.add_task("streaming batches", total=1, note="")
+    rate = time_road(workload, address, "grpc")
+    progress.advance(task)
+    return rate
 
 
 def _draw_slices(server: Server, picture: Path, advance: Callable[[], None]) -> None:

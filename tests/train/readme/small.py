@@ -15,7 +15,7 @@ def run_augserver(arguments: list[str]) -> None:
 
     torso_phantom.make_torso.__defaults__ = TORSO
     demo = importlib.import_module("augserver.cli.demo")
-    demo.PATCH, demo.KERNEL_BATCHES, demo.WIRE_BATCHES = (16, 16, 16), 1, 1
+    demo.PATCH, demo.WINDOW_S = (16, 16, 16), 0.1
     main(arguments)
 
 
