@@ -51,13 +51,14 @@ def carry_onto(
     Raises:
         VolumeError: the label cannot be trusted, lies elsewhere, or covers too little of the image.
     """
-    ids, affine, notes, notices = _read(label, config)
+    ids, affine, notes, notices, cropped = _read(label, config)
     shape, image_affine = image
     affine, same, told = place_label(ids.shape, affine, shape, image_affine, by_voxel=config.labels_by_voxel, name=name)
     notes = told + notes
     if not same:
-        cover = _checked_cover(cover_share(shape, image_affine, ids.shape, affine), config, name)
-        notes += (f"label carried over from its own grid, which covers {cover:.1%} of the image",)
+        cover = _checked_cover(cover_share(shape, image_affine, ids.shape, affine), 0.0 if cropped else config.min_label_cover, name)
+        beyond = ": the rest is background, as it was cropped to its segments" if cropped and cover < config.min_label_cover else ""
+        notes += (f"label carried over from its own grid, which covers {cover:.1%} of the image{beyond}",)
     (depth, height, width), target_affine = target
     carried = carry_label(ids, affine, (depth, height, width), target_affine)
     if not same or carried.shape != ids.shape:
@@ -79,11 +80,11 @@ def _read(label: LabelSource, config: IngestConfig) -> LabelGrid:
         return label.read(overlap=config.overlap, nifti_affine=UNPLACED)
 
 
-def _checked_cover(cover: float, config: IngestConfig, name: str) -> float:
+def _checked_cover(cover: float, least: float, name: str) -> float:
     if cover == 0:
         raise VolumeError(f"{name}: the label does not overlap the image anywhere: they do not belong together, or one has a wrong origin")
-    if cover < config.min_label_cover:
-        covered, needed = math.floor(cover * 1e4) / 100, config.min_label_cover * 100  # 94.99 is not shown as 95
+    if cover < least:
+        covered, needed = math.floor(cover * 1e4) / 100, least * 100  # 94.99 is not shown as 95
         raise VolumeError(
             f"{name}: the label's grid covers {covered:g}% of the image, at least {needed:g}% is needed: beyond it nobody looked; "
             "crop the image to its label, or lower --min-label-cover to count the rest as background"

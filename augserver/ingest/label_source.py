@@ -33,12 +33,14 @@ class LabelGrid(NamedTuple):
         affine: (4, 4), zyx voxel -> xyz LPS mm.
         notes: for the report and the store: without names of files.
         notices: what looks wrong about it, likewise.
+        cropped: whether its program stores no more of the image than holds a class, so that all beyond its grid is background.
     """
 
     ids: NDArray[np.uint8]
     affine: Affine
     notes: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    cropped: bool = False
 
 
 class LabelSource(Protocol):

@@ -28,6 +28,7 @@ from augserver.ingest.readers.nrrd_header import read_nrrd_header
 _KEY = re.compile(r"Segment(\d+)_(ID|Name|LabelValue|Layer)")
 _INVENTED = re.compile(r"Segment_\d+")
 _SUFFIXES = (".nrrd", ".nhdr")
+_CROPPED = "Segmentation_ReferenceImageExtentOffset"  # Slicer says with it where in the scan the stored box begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +104,17 @@ class LabelSegments:
         if repeated:
             notes += (f"several segments are called {', '.join(repeated)}: taken for one class each",)
         invented = ", ".join(name for name in names.values() if _INVENTED.fullmatch(name))
+        cropped = _CROPPED in read_nrrd_header(self.path).key_values
         notices = (f"Slicer made up names of segments, which may be something else in other volumes: {invented}",) if invented else ()
         if len(layers) == 1 or not names:
-            return LabelGrid(layers[0], scan.affine, notes, notices)
+            return LabelGrid(layers[0], scan.affine, notes, notices, cropped)
 
         def read_class(class_id: int) -> NDArray[np.bool_]:
             inside: NDArray[np.bool_] = np.logical_or.reduce([layer == class_id for layer in layers])
             return inside
 
         merged, lost = merge_masks(names, read_class, overlap=overlap)
-        return LabelGrid(merged, scan.affine, (f"{len(layers)} layers merged", *notes, *lost), notices)
+        return LabelGrid(merged, scan.affine, (f"{len(layers)} layers merged", *notes, *lost), notices, cropped)
 
     def _owners(self, layers: int) -> list[dict[int, int]]:
         """Per layer, value -> class id.

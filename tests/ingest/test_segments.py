@@ -199,6 +199,28 @@ def test_a_segmentation_is_no_scan(ingest: Callable[..., Any], tmp_path: Path) -
     assert "other.nrrd: is a segmentation of 3D Slicer (lung, bone), no scan" in reasons["other"]
 
 
+@pytest.mark.parametrize("layered", [False, True])
+def test_a_segmentation_that_slicer_cropped_is_background_beyond_its_box(ingest: Callable[..., Any], tmp_path: Path, layered: bool) -> None:
+    box = (slice(1, 4), slice(2, 6), slice(3, 9))  # of the lung
+    stored = np.stack([LUNG[box], LUNG[box] * 0]) if layered else LUNG[box]
+    path = tmp_path / "src/case1.seg.nrrd"
+    segments = [segment("lung")] + ([segment("bone", 1, 1)] if layered else [])
+    write_seg(path, stored, segments, lines=["Segmentation_ReferenceImageExtentOffset:=3 2 1"])
+    path.write_bytes(path.read_bytes().replace(b"space origin: (0,0,0)", b"space origin: (2.1,1.6,3)", 1))
+    code, report, dataset = ingest()
+    assert (code, report["refused"]) == (0, [])
+    np.testing.assert_array_equal(dataset.read("case1").label, LUNG)
+    covers = "covers 11.1% of the image: the rest is background, as it was cropped to its segments"
+    assert covers in " ".join(report["volumes"][0]["converted"])
+
+
+def test_a_segmentation_that_does_not_say_so_must_cover_its_scan(ingest: Callable[..., Any], tmp_path: Path) -> None:
+    write_seg(tmp_path / "src/case1.seg.nrrd", LUNG[:3], [segment("lung")])
+    code, report, _ = ingest()
+    assert (code, report["volumes"]) == (2, [])
+    assert "the label's grid covers 50% of the image" in report["refused"][0]["reason"]
+
+
 def test_a_segmentation_without_segments_is_a_label_of_background(ingest: Callable[..., Any], tmp_path: Path) -> None:
     write_seg(tmp_path / "src/a.seg.nrrd", LUNG, [segment("lung", 1)])
     write_seg(tmp_path / "src/empty.seg.nrrd", LUNG * 0, [])
