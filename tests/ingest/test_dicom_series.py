@@ -183,6 +183,40 @@ def test_phases_times_echoes_are_parted_by_two_traits(
         np.testing.assert_array_equal(dataset.read(outcome.id).image[0], voxels[3 * index : 3 * index + 3])
 
 
+@pytest.mark.parametrize(
+    ("edit", "gone", "kept", "message"),
+    [
+        (overlapping("AcquisitionNumber", 1, 2), [9], slice(0, 6), "a slice is missing"),
+        (lambda data, index: monitored(data, index), [], slice(2, 12), "has 2 slice(s), too few for a volume"),
+    ],
+    ids=["the second lacks a slice", "two slices before the scan"],
+)
+def test_an_acquisition_that_is_no_stack_does_not_spoil_the_other(
+    tmp_path: Path,
+    voxels: np.ndarray,
+    write_series: Callable[..., list[Path]],
+    ingest_all: Callable[..., Any],
+    edit: Edit,
+    gone: list[int],
+    kept: slice,
+    message: str,
+) -> None:
+    files = write_series(tmp_path / "in", voxels, edit=edit)
+    for index in gone:
+        files[index].unlink()
+    outcomes, dataset = ingest_all(tmp_path / "in")
+    [taken], [refused] = ([outcome for outcome in outcomes if bool(outcome.reason) == wrong] for wrong in (False, True))
+    np.testing.assert_array_equal(dataset.read(taken.id).image[0], voxels[kept])
+    assert "of 2 of its series, parted by AcquisitionNumber" in taken.notes[0]
+    assert message in refused.reason
+
+
+def monitored(data: Dataset, index: int) -> None:
+    """Two slices in one place, by which contrast is watched, and then the scan."""
+    data.AcquisitionNumber = 1 if index < 2 else 2
+    data.ImagePositionPatient = [10, -20, 9 + 3 * index] if index < 2 else [10, -20, 3 * (index - 2)]
+
+
 def test_an_overlap_that_nothing_explains_is_refused(
     tmp_path: Path, voxels: np.ndarray, write_series: Callable[..., Any], ingest_all: Callable[..., Any]
 ) -> None:

@@ -114,6 +114,11 @@ def _axes_of(one: DicomSlice) -> NDArray[np.float64]:
 
 def _check_kind(slices: Sequence[DicomSlice], name: str) -> None:
     first = slices[0]
+    if first.photometric == "MONOCHROME1":
+        raise VolumeError(
+            f"{name}: its slices are MONOCHROME1, which some readers invert and others do not (SimpleITK does, pydicom does not); "
+            "write the series again as MONOCHROME2"
+        )
     if first.components != 1 or first.photometric != "MONOCHROME2":
         raise VolumeError(
             f"{name}: its slices are {first.photometric or 'of unknown kind'} with {first.components} values per voxel, "

@@ -1,7 +1,7 @@
 """Part a series that holds several volumes: stacks of several orientations, or acquisitions, kernels, echoes, ... that overlap.
 
-Slices that overlap are parted by the first trait that explains it: every part is then one even stack. If none does, they stay together, and
-`dicom.stack_of` refuses them.
+Slices that overlap are parted by the first trait that explains it: every part is then one even stack. If none does, they are parted by a sure
+trait of which some parts are even, and `dicom.stack_of` refuses the others. Slices that nothing parts are refused together.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ def parts_of(slices: Slices) -> list[Part]:
     even = is_one_stack(slices)
     for trait, groups in _partings(slices, pairs=not even):
         if _overlap(groups) and all(map(is_one_stack, groups)) and not (even and _belong_together(trait, slices, groups)):
+            return _numbered(trait, groups)
+    for trait in _SURE if not even else ():
+        groups = list(grouped(slices, lambda one: one.traits.get(trait, "")).values())  # noqa: B023 - called before the next trait
+        if len(groups) > 1 and _overlap(groups) and any(map(is_one_stack, groups)) and not any(map(_collide, groups)):
             return _numbered(trait, groups)
     return [Part(slices)]
 
@@ -95,6 +99,11 @@ def _overlap(groups: Sequence[Slices]) -> bool:
         any(other is not span and other[0] <= span[1] + _TOUCHING_MM and span[0] <= other[1] + _TOUCHING_MM for other in spans)
         for span in spans
     )
+
+
+def _collide(slices: Slices) -> bool:
+    gaps = np.diff(np.sort(heights_of(slices, slices[0])))
+    return bool((gaps <= _TOUCHING_MM).any())
 
 
 def _belong_together(trait: str, slices: Slices, groups: Sequence[Slices]) -> bool:

@@ -166,7 +166,7 @@ def _copies_in(slices: Slices) -> set[DicomSlice]:
     copies: dict[DicomSlice, DicomSlice] = {}
     for same in grouped(slices, lambda one: (one.uid, one.frame, one.origin, one.orientation)).values():
         copies |= {one: same[0] for one in same[1:] if _same_voxels(same[0], one)}
-    if is_one_stack([one for one in slices if one not in copies]):
+    if not copies or is_one_stack([one for one in slices if one not in copies]):
         return set(copies)
     unlike = {one.file.parent for one in slices if one not in copies}
     return {one for one, first in copies.items() if one.file.parent == first.file.parent or one.file.parent not in unlike}
