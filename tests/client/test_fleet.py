@@ -304,6 +304,9 @@ def test_addresses_behind_a_name_are_followed_while_streaming(toy, fleet, monkey
         assert sorted(fleet[2].servicer.requests[-1].share.members) in (sorted(addresses(fleet)), sorted(addresses(fleet[1:])))
         while len(fleet[1].servicer.requests[-1].share.members) != 2 or fleet[0].address in fleet[1].servicer.requests[-1].share.members:
             assert_whole(toy, next(stream))
+        assert fleet[0].address not in server._fleet._connections._open  # or a process that runs for weeks would keep every pod's
+        assert fleet[0].address not in stream.transport_reason
+        assert server.volume("case_0").label is not None
 
 
 def test_a_name_gives_all_its_addresses_and_their_certificates_name():

@@ -73,6 +73,13 @@ def test_the_proxy_is_named_with_the_setting_that_limits_time(headers, proxy, se
     assert setting in str(error_from_rpc(error, "a:1"))
 
 
+def test_a_port_that_speaks_another_protocol_is_asked_about_tls():
+    details = "failed to connect to all addresses; last error: INTERNAL: (Trying to connect an http1.x server (HTTP status 400))"
+    error = CallError(Code.UNAVAILABLE, details)
+    assert is_outage(error)
+    assert "does it speak TLS" in str(error_from_rpc(error, "a:1"))
+
+
 @pytest.mark.parametrize("code", [Code.INTERNAL, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.UNKNOWN])
 def test_an_error_that_the_server_named_is_an_answer_whatever_its_status(code):
     for name in ("AugError", "BudgetError", "ErrorOfALaterVersion"):

@@ -20,6 +20,8 @@ _GENERAL = "such as grpc_read_timeout of nginx, timeout server of haproxy, strea
 
 def http_status(details: str) -> int | None:
     """The HTTP status that an error of ours or of grpcio speaks of; None if it is another kind of break."""
+    if "http1.x server" in details:  # grpcio did not connect: plain text to a port with TLS, or no gRPC at all
+        return None
     found = _HTTP_STATUS.search(details)
     return int(found[1]) if found else None
 
