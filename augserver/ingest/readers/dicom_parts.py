@@ -1,7 +1,7 @@
 """Part a series that holds several volumes: stacks of several orientations, or acquisitions, kernels, echoes, ... that overlap.
 
-Slices that overlap are parted by the first trait that explains it: every part is then one even stack. If none does, they are parted by a sure
-trait of which some parts are even, and `dicom.stack_of` refuses the others. Slices that nothing parts are refused together.
+Slices that overlap are parted by the first trait that explains it: every part is then one even stack. If none does, they are parted by a
+sure trait of which some parts are even, and `dicom.stack_of` refuses the others. Slices that nothing parts are refused together.
 """
 
 from __future__ import annotations
