@@ -36,7 +36,7 @@ def step_of(toy, image):
 @pytest.mark.parametrize("channels", [1, 2])
 def test_elements_are_channels_last_with_static_shapes_and_equal_the_batches(toy, running, monkeypatch, channels):
     monkeypatch.setattr(toy, "CHANNELS", channels)
-    data = augclient.tensorflow.dataset(running.address, RECIPE, patch=PATCH, batch_size=4, start=3, steps=5)
+    data = augclient.tensorflow.dataset(running.address, RECIPE, patch=PATCH, batch_size=4, start=3, steps=5, passes="same")
     assert data.element_spec == (
         tf.TensorSpec((4, 3, 5, 7, channels), tf.float32),
         tf.TensorSpec((4, 3, 5, 7), tf.uint8),
@@ -92,7 +92,7 @@ def test_token_of_a_stream_resumes(toy, running, one_channel):
 
 
 def test_two_iterators_of_one_dataset_are_both_right(toy, running, one_channel):
-    data = augclient.tensorflow.dataset(running.address, RECIPE, patch=PATCH, batch_size=4, steps=6)
+    data = augclient.tensorflow.dataset(running.address, RECIPE, patch=PATCH, batch_size=4, steps=6, passes="same")
     pairs = [(step_of(toy, a), step_of(toy, b)) for (a, _), (b, _) in zip(data, data, strict=True)]
     assert pairs == [(k, k) for k in range(6)]
 
