@@ -84,7 +84,7 @@ def dataset(
     """
     if passes not in PASSES:
         raise RequestError(f"passes: got {passes!r}; allowed: {', '.join(PASSES)}")
-    connect_arguments = {"token": token, "tls": tls, "timeout_s": timeout_s, "receiver": receiver}
+    connect_arguments: dict[str, Any] = {"token": token, "tls": tls, "timeout_s": timeout_s, "receiver": receiver}
     if isinstance(server, Server):
         if connect_arguments != {"token": None, "tls": None, "timeout_s": 30.0, "receiver": "auto"}:
             raise RequestError("token, tls, timeout_s, receiver: they go with an address; give them to connect() where a Server is made")
