@@ -70,9 +70,14 @@ def wanted(addresses: list[str]) -> list[bytes]:
 
 
 def receivers() -> list[str]:
-    """Threads that receive for a stream; a second one of a receiver ends at once."""
-    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("augclient-")]
-    return [name for name in names if name == "augclient-fleet" or (name.startswith("augclient-127") and "augclient-fleet" not in names)]
+    """Threads that receive for a stream. A second one of a receiver, which an interrupt of its start can make, gets time to end."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("augclient-")]
+    if any(thread.name == "augclient-fleet" for thread in threads):
+        threads = [thread for thread in threads if thread.name == "augclient-fleet"]
+    if len(threads) > 1:
+        for thread in threads:
+            thread.join(1.0)
+    return [thread.name for thread in threads if thread.is_alive() and thread.name.startswith(("augclient-127", "augclient-fleet"))]
 
 
 class Interrupt:

@@ -82,7 +82,7 @@ class FleetReceiver:
 
     def start(self) -> None:
         """Start the threads, if they were not. After an interrupt it is not known whether they were: a second one ends at once."""
-        if not self._started:
+        if not self._started and self._unclaimed:
             thread = threading.Thread(target=self._run, name="augclient-fleet", daemon=True)
             self._threads.append(thread)
             start_aside(thread, self._merge.hand_over.end)

@@ -83,7 +83,7 @@ class Receiver:
 
     def start(self) -> None:
         """Start the thread, if it was not. After an interrupt it is not known whether it was: a second one ends at once."""
-        if not self._started:
+        if not self._started and self._unclaimed:
             thread = threading.Thread(target=self._run, name=f"augclient-{self._address}", daemon=True)
             self._threads.append(thread)
             start_aside(thread, self._hand_over.end)

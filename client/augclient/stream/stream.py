@@ -160,11 +160,13 @@ class _Delivery:
             try:
                 if receiver.wait(self.step):
                     return receiver
+                if self._closed:
+                    raise StateError(f"the stream was closed while it waited for batch {self.step}")
             except BatchLost:
-                receiver.close()
-                self._receiver = None
-                continue
-            raise StateError(f"the stream was closed while it waited for batch {self.step}")
+                pass
+            # Lost, or this was interrupted here before: the receiver is closing, and another one takes its place.
+            receiver.close()
+            self._receiver = None
 
     def _count(self, asked_at: float) -> None:
         self.last_at = time.monotonic()
