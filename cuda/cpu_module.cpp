@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "isa.h"
@@ -92,16 +93,41 @@ std::vector<std::string> isa_names() {
     return names;
 }
 
-/// Where each field of Params lies, so that Python's description can be compared.
+/// numpy's name of a field's type, such as "<f4".
+template <typename T>
+std::string format_of() {
+    if constexpr (std::is_enum_v<T>) {
+        return format_of<std::underlying_type_t<T>>();
+    } else {
+        const char kind = std::is_floating_point_v<T> ? 'f' : std::is_signed_v<T> ? 'i' : 'u';
+        return std::string("<") + kind + std::to_string(sizeof(T));
+    }
+}
+
+/// The extents of an array, outermost first; none of anything else.
+template <typename T>
+nb::list shape_of() {
+    nb::list shape;
+    if constexpr (std::rank_v<T> > 0) shape.append(std::extent_v<T, 0>);
+    if constexpr (std::rank_v<T> > 1) shape.append(std::extent_v<T, 1>);
+    static_assert(std::rank_v<T> <= 2);
+    return shape;
+}
+
+/// Params as numpy.dtype takes a struct.
 nb::dict params_layout() {
+    nb::list names, formats, offsets;
+#define AUG_FIELD(type, name, extents)                                                   \
+    names.append(#name);                                                                 \
+    formats.append(nb::make_tuple(format_of<type>(), nb::tuple(shape_of<decltype(Params::name)>()))); \
+    offsets.append(offsetof(Params, name));
+    using namespace aug;
+#include "params_fields.h"
     nb::dict layout;
-#define AUG_FIELD(name) layout[#name] = offsetof(Params, name)
-    AUG_FIELD(image); AUG_FIELD(label); AUG_FIELD(out_image); AUG_FIELD(out_label); AUG_FIELD(origin); AUG_FIELD(step); AUG_FIELD(step_x);
-    AUG_FIELD(in_shape); AUG_FIELD(out_shape); AUG_FIELD(channels); AUG_FIELD(in_type); AUG_FIELD(out_type); AUG_FIELD(flags);
-    AUG_FIELD(fill); AUG_FIELD(gain); AUG_FIELD(shift); AUG_FIELD(gamma); AUG_FIELD(noise_std); AUG_FIELD(window_low);
-    AUG_FIELD(window_inverse); AUG_FIELD(window_span); AUG_FIELD(key); AUG_FIELD(occlusion); AUG_FIELD(occlusion_label); AUG_FIELD(keep);
-#undef AUG_FIELD
-    layout["sizeof"] = sizeof(Params);
+    layout["names"] = names;
+    layout["formats"] = formats;
+    layout["offsets"] = offsets;
+    layout["itemsize"] = sizeof(Params);
     return layout;
 }
 
@@ -136,7 +162,7 @@ NB_MODULE(_cpu, m) {
         .def_prop_ro("threads", &Runner::threads)
         .def_prop_ro("isa", &Runner::isa);
     m.def("isas", &isa_names, "Instruction sets of this machine, best first, then 'scalar', the reference.");
-    m.def("params_layout", &params_layout, "Offset of each field of Params, and 'sizeof'.");
+    m.def("params_layout", &params_layout, "Params as numpy.dtype takes a struct.");
     m.def("philox", &philox, nb::arg("isa"), nb::arg("counter"), nb::arg("key"), nb::arg("out"), "Four words of one counter.");
     m.def("normals", &normals, nb::arg("isa"), nb::arg("key"), nb::arg("channel"), nb::arg("block"), nb::arg("out"),
           "The kernel's noise of voxels 4 block, 4 block + 1, ...");

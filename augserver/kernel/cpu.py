@@ -13,16 +13,12 @@ from numpy.typing import DTypeLike, NDArray
 from augserver.augment.sample import SampleParams
 from augserver.cores import count_cores
 from augserver.errors import BackendError
+from augserver.kernel import _cpu
 from augserver.kernel.backend import BackendSettings
 from augserver.kernel.batch import PackedBatch, pack_batch
 from augserver.kernel.device_statistics import DeviceStatistics
 from augserver.kernel.memory import allocate
 from augserver.volume import Volume
-
-try:
-    from augserver.kernel import _cpu
-except ImportError as cause:
-    raise BackendError(f"the compiled kernel augserver.kernel._cpu cannot be loaded ({cause}); run `pip install .`") from cause
 
 MAX_THREADS = 1024
 

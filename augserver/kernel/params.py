@@ -1,7 +1,6 @@
-"""The array of structs that the kernel reads, one per sample: cuda/params.h in numpy's words.
+"""The array of structs that the kernel reads, one per sample; cuda/params_fields.h names its fields, and the compiled module tells them.
 
-A backend packs a batch into such an array; addresses are of memory that the executing device can read. The struct has no padding,
-and tests compare every offset with the compiled module's.
+A backend packs a batch into such an array; addresses are of memory that the executing device can read.
 """
 
 from __future__ import annotations
@@ -12,6 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
+from augserver.errors import BackendError
+
+try:
+    from augserver.kernel import _cpu
+except ImportError as cause:
+    raise BackendError(f"the compiled kernel augserver.kernel._cpu cannot be loaded ({cause}); run `pip install .`") from cause
 
 KEEP_OCCLUDED_LABEL = -1
 
@@ -20,35 +25,10 @@ OUTPUT_TYPES = {"float32": 0, "float16": 1, "uint8": 2}
 
 WINDOW, GAMMA, NOISE, KEEP_LABELS, NEAREST = 1, 2, 4, 8, 16
 
-PARAMS_DTYPE = np.dtype(
-    [
-        ("image", "<u8"),
-        ("label", "<u8"),
-        ("out_image", "<u8"),
-        ("out_label", "<u8"),
-        ("origin", "<i8", 3),
-        ("step", "<i8", (3, 3)),
-        ("step_x", "<f4", 3),
-        ("in_shape", "<i4", 3),
-        ("out_shape", "<i4", 3),
-        ("channels", "<i4"),
-        ("in_type", "<i4"),
-        ("out_type", "<i4"),
-        ("flags", "<u4"),
-        ("fill", "<f4"),
-        ("gain", "<f4"),
-        ("shift", "<f4"),
-        ("gamma", "<f4"),
-        ("noise_std", "<f4"),
-        ("window_low", "<f4"),
-        ("window_inverse", "<f4"),
-        ("window_span", "<f4"),
-        ("key", "<u4", 2),
-        ("occlusion", "<i4", 2),
-        ("occlusion_label", "<i4"),
-        ("keep", "<u4", 8),
-    ]
-)
+try:
+    PARAMS_DTYPE = np.dtype(_cpu.params_layout())
+except (TypeError, ValueError) as cause:
+    raise BackendError("the compiled kernel augserver.kernel._cpu is older than these sources; run `pip install .`") from cause
 
 _FIXED_ONE = float(1 << 32)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from augserver.augment.sample import SampleParams
 from augserver.errors import BackendError
-from augserver.kernel import _cpu, allocate, open_backend
+from augserver.kernel import allocate, open_backend
 from augserver.kernel.cpu import instruction_sets
 from augserver.kernel.params import PARAMS_DTYPE
 
+CUDA = Path(__file__).resolve().parents[2] / "cuda"
 PARAMS = SampleParams(affine=np.eye(3, 4, dtype=np.float32), noise_std=3.0, noise_key=1)
 
 
@@ -28,10 +32,22 @@ def outputs(samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return np.full((samples, 2, 45, 6, 7), 5, np.float32), np.full((samples, 45, 6, 7), 5, np.uint8)
 
 
-def test_params_layout_is_the_compiled_one():
-    layout = _cpu.params_layout()
-    assert layout.pop("sizeof") == PARAMS_DTYPE.itemsize
-    assert layout == {name: PARAMS_DTYPE.fields[name][1] for name in PARAMS_DTYPE.names}
+def test_the_dtype_of_params_is_that_of_the_list_of_fields_without_padding():
+    types = {"uint64_t": "u8", "int64_t": "i8", "uint32_t": "u4", "int32_t": "i4", "float": "f4", "InputType": "i4", "OutputType": "i4"}
+    listed = re.findall(r"^AUG_FIELD\((\w+), (\w+), ([\[\]\d]*)\)", (CUDA / "params_fields.h").read_text(), re.MULTILINE)
+    fields = [(name, f"<{types[kind]}", tuple(map(int, re.findall(r"\d+", extents)))) for kind, name, extents in listed]
+    assert len(fields) == 25
+    assert np.dtype(fields) == PARAMS_DTYPE  # packed: numpy adds no padding unless it is asked to
+    assert PARAMS_DTYPE.itemsize == 264
+
+
+def test_the_installed_sources_of_the_gpu_kernels_lack_no_header():
+    found = [file.locate() for file in importlib.metadata.files("augserver") or () if file.parent.name == "cuda_source"]
+    names = {path.name for path in found}
+    assert {"kernel.cu", "nvcc.options"} <= names
+    included = {name for path in found for name in re.findall(r'^ *# *include "(.*)"', path.read_text(), re.MULTILINE)}
+    assert included
+    assert included <= names
 
 
 @pytest.mark.parametrize(("arguments", "message"), [({"threads": 0}, "threads is 0"), ({"isa": "mmx"}, "isa 'mmx'")])
