@@ -179,6 +179,33 @@ def test_thousands_of_interrupts_at_random_times(open_stream: Callable[..., Any]
 
 
 @pytest.mark.slow
+def test_an_interrupt_at_every_fifth_bytecode_while_a_lost_batch_is_asked_for_again(
+    open_stream: Callable[..., Any], wanted: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python drops an interrupt of a slot's __del__; pytest's hook would keep its frames, and with them the slot's connection
+    hook = sys.unraisablehook
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: None if one.exc_type is KeyboardInterrupt else hook(one))
+    hit, at = "before", 0
+    while hit:
+        at += 5
+        with open_stream(steps=200) as stream:
+            got = [next(stream)]
+            receiver = stream._delivery._receiver
+            assert receiver.wait(1)
+            receiver.ready.popleft()  # as an interrupt between a batch's leaving the receiver and next()'s return does
+            interrupt = Interrupt(at)
+            with contextlib.suppress(KeyboardInterrupt), interrupt:
+                got.append(next(stream))
+            hit = interrupt.hit
+            got += [next(stream), next(stream)]
+            assert [batch.step for batch in got] == list(range(len(got))), hit
+            assert [batch.image.tobytes() for batch in got] == wanted[: len(got)], hit
+            assert len(receivers()) == 1, (hit, receivers())
+        assert receivers() == [], hit
+    assert at > 100
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "the last next"])
 def test_an_interrupt_at_every_bytecode_of_the_end_leaves_no_thread(open_stream: Callable[..., Any], end: str) -> None:
     hit, at = "before", 0
