@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from augserver.errors import VolumeError
-from augserver.geometry import Affine
+from augserver.geometry import Affine, to_canonical
 from augserver.ingest.config import IngestConfig
 from augserver.ingest.label_place import place_label
 from augserver.ingest.label_source import LabelGrid, LabelSource
@@ -60,7 +60,8 @@ def carry_onto(
         beyond = ": the rest is background, as it was cropped to its segments" if cropped and cover < config.min_label_cover else ""
         notes += (f"label carried over from its own grid, which covers {cover:.1%} of the image{beyond}",)
     (depth, height, width), target_affine = target
-    carried = carry_label(ids, affine, (depth, height, width), target_affine)
+    # along one direction of the axes, so that which of two equally near voxels is taken does not depend on how the file turns them
+    carried = carry_label(*to_canonical(ids, affine), (depth, height, width), target_affine)
     if not same or carried.shape != ids.shape:
         lost = sorted(_ids_in(ids) - _ids_in(carried))
         notices += (f"classes {', '.join(map(str, lost))} have voxels in the label, and none in the volume",) if lost else ()

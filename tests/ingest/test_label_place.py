@@ -263,3 +263,26 @@ def test_by_voxel_a_label_goes_with_its_image_when_that_is_resampled(
         labels.append(dataset.read("s").label)
     np.testing.assert_array_equal(labels[0], labels[1])
     assert np.unique(labels[1]).size >= 3
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR", "ASL"])
+def test_a_label_that_is_resampled_does_not_depend_on_how_its_file_turns_the_axes(
+    tmp_path: Path, ingest_all: Callable[..., Any], codes: str
+) -> None:
+    """From 2 mm to 3 mm every other centre lies midway between two voxels of the label."""
+    rng = np.random.default_rng(4)
+    upright = np.diag([-2.0, -2.0, 2.0, 1.0])  # LPS
+    voxels = {"im": rng.integers(-1000, 1000, (9, 12, 14)).astype(np.int16), "lb": rng.integers(0, 4, (9, 12, 14)).astype(np.uint8)}
+    labels = []
+    for order in ("LPS", codes):
+        for name, each in voxels.items():
+            image = nibabel.Nifti1Image(each.T, upright)
+            turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(upright), nibabel.orientations.axcodes2ornt(order))
+            (tmp_path / order / name).mkdir(parents=True, exist_ok=True)
+            nibabel.save(image.as_reoriented(turn), tmp_path / order / name / "s.nii.gz")
+        [outcome], dataset = ingest_all(
+            tmp_path / order / "im", labels=str(tmp_path / order / "lb"), out=f"{order}{len(labels)}.zarr", spacing_mm=(3.0, 3.0, 3.0)
+        )
+        assert outcome.info is not None, outcome.reason
+        labels.append(dataset.read("s").label)
+    np.testing.assert_array_equal(*labels)
