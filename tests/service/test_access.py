@@ -244,3 +244,23 @@ def test_files_that_cannot_be_used_keep_the_server_from_starting(
     named = {name: certificates.get(value, value) for name, value in (("tls_cert", cert), ("tls_key", key), ("tls_client_ca", ca))}
     with pytest.raises(error, match=message):
         start_server(dataset, security=named)
+
+
+def test_watchers_without_a_token_keep_no_trainer_waiting(dataset: Any, start_server: Callable[..., Any], token_file: Path) -> None:
+    """Health.Watch needs no token and lasts; however many there are, a trainer with one gets its batch."""
+    running = start_server(dataset, security={"token_file": str(token_file)})
+    stub = health_pb2_grpc.HealthStub(running.channel)
+    watches = [stub.Watch(health_pb2.HealthCheckRequest(service="")) for _ in range(300)]
+    answers = []
+    for watch in watches:
+        try:
+            answers.append(next(watch).status)
+        except grpc.RpcError as refused:
+            answers.append(refused.code())
+    assert set(answers) <= {health_pb2.HealthCheckResponse.SERVING, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert answers.count(health_pb2.HealthCheckResponse.SERVING) > 50
+    with augclient.connect(str(running.server.address), token=SECRETS["reader"]) as server:
+        stream = server.stream(augclient.Recipe(), patch=(4, 4, 4), batch_size=1, steps=1, reconnect_s=5)
+        assert [batch.step for batch in stream] == [0]
+    for watch in watches:
+        watch.cancel()
