@@ -312,7 +312,7 @@ def _obey_permissions() -> None:
 
 def _ingest_as_user(source: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`augserver ingest` by a user who may not read everything, whoever runs the tests."""
-    command = [sys.executable, "-c", "from augserver.cli import main; main()", "ingest", str(source), "--out", str(out), *options]
+    command = [sys.executable, "-P", "-c", "from augserver.cli import main; main()", "ingest", str(source), "--out", str(out), *options]
     drop = _obey_permissions if os.geteuid() == 0 else None
     environment = os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, preexec_fn=drop, check=False)
