@@ -19,7 +19,7 @@ UNPLACED = "unplaced"
 """Neither form, but the place of voxel numbers: for labels that are taken voxel for voxel, in any format."""
 _SCANNER = 1  # code of a form
 _UNITS = {0: "mm", 1: "m", 2: "mm", 3: "um"}
-_HALF_TURN = 3 * float(np.finfo(np.float32).eps)  # |1 - b² - c² - d²| below which a is 0, as nibabel has it
+_HALF_TURN = 3  # times the resolution of the fields: |1 - b² - c² - d²| below which a is 0, as nibabel has it
 _ROUNDED = 2e-3  # how far b² + c² + d² may exceed 1: three decimals as text; float32 gives 1e-6
 
 
@@ -88,14 +88,15 @@ def _qform(fields: Any) -> _Form:
     rest = 1 - float(bcd @ bcd)
     if not rest >= -_ROUNDED:
         return _Form(None, f"is damaged: the quaternion b, c, d = {bcd[0]:g}, {bcd[1]:g}, {bcd[2]:g} is of no length up to 1")
-    notes: tuple[str, ...] = () if rest >= -_HALF_TURN else (f"the quaternion of the qform is {-rest / 2:.2g} too long: shortened to 1",)
+    half_turn = _HALF_TURN * float(np.finfo(fields["quatern_b"].dtype).eps)  # float32 in NIfTI-1, float64 in NIfTI-2
+    notes: tuple[str, ...] = () if rest >= -half_turn else (f"the quaternion of the qform is {-rest / 2:.2g} too long: shortened to 1",)
     sizes, qfac = _voxel_sizes(fields), float(fields["pixdim"][0])
     if sizes is None:
         return _Form(None, f"gives no voxel size: pixdim is {_pixdim_shown(fields)}")
     if not qfac or abs(qfac) != 1:
         notes += () if qfac == 0 else (f"qfac (pixdim[0]) is {qfac:g}, must be 1 or -1: {'-1' if qfac < 0 else '1'} taken, by its sign",)
     matrix = np.eye(4)
-    matrix[:3, :3] = quat2mat([0.0 if rest < _HALF_TURN else np.sqrt(rest), *bcd]) * sizes * [1, 1, -1 if qfac < 0 else 1]
+    matrix[:3, :3] = quat2mat([0.0 if rest < half_turn else np.sqrt(rest), *bcd]) * sizes * [1, 1, -1 if qfac < 0 else 1]
     matrix[:3, 3] = [fields[key] for key in ("qoffset_x", "qoffset_y", "qoffset_z")]
     try:
         return _Form(affine_from_ras(matrix), notes=notes)

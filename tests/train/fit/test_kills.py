@@ -34,10 +34,10 @@ class Killed(BaseException):
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
     """(step, image) of every batch that a run took, in order."""
     taken: list[tuple[int, bytes]] = []
-    real = Stream.__next__
+    real: Any = Stream.__next__  # a property that gives the function
 
     def record(stream: Stream) -> Any:
-        batch = real(stream)
+        batch = real.fget(stream)()
         if batch.image.shape[0] > 1:  # a whole volume comes alone
             taken.append((batch.step, batch.image.tobytes()))
         return batch
