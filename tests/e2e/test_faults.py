@@ -100,14 +100,17 @@ def test_a_cut_network_is_not_noticed(
 ) -> None:
     name, host, set_link = namespace
     far = warm_server(toy_dataset, "--insecure", host=host, namespace=name)
-    got = []
+    got, heals = [], []
     addresses = [far.address, serve(toy_dataset).address] if with_another else [far.address]
     with connect(addresses) as server, server.stream(RECIPE, steps=300, transport="grpc", **HURRY, **HOW) as stream:
         for batch in stream:
             got.append(taken(batch))
             if batch.step in (30, 150):
                 set_link("down")
-                threading.Timer(1.5, set_link, ["up"]).start()
+                heals.append(threading.Timer(1.5, set_link, ["up"]))
+                heals[-1].start()
+    for heal in heals:  # before the namespace goes: another server may have sent the rest by now
+        heal.join()
     assert got == undisturbed(RECIPE, steps=300, **HOW)
 
 
