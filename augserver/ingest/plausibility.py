@@ -45,8 +45,9 @@ def _of_channel(channel: NDArray[Any], modality: str, stem: str) -> list[str]:
         return [f"looks like a label map: {reason}; if it is one, say where labels are by --labels or --layout"]
     if modality != "ct":
         return ["every voxel has the same value"] if channel.min() == channel.max() else []
-    ends = np.array([channel.min(), channel.max()], np.float64)
-    found = [not_hounsfield(np.concatenate([values.astype(np.float64, copy=False), ends])), odd_slice(channel)]
+    found = [not_hounsfield(values.astype(np.float64, copy=False)), odd_slice(channel)]
+    if found[0]:  # by a sample: the lowest and the highest of all voxels have the last word
+        found[0] = not_hounsfield(np.array([*values, channel.min(), channel.max()], np.float64))
     return [notice for notice in found if notice]
 
 
@@ -54,9 +55,11 @@ def odd_slice(voxels: NDArray[Any]) -> str:
     """Which slice (Y, X) of a CT has other values than those beside it, as if it was rescaled in another way; empty if none has."""
     count = len(voxels)
     step = max(1, round((voxels[0].size / _SLICE_SAMPLES) ** 0.5))
-    levels = np.array([np.percentile(plane[::step, ::step], _PERCENTILES) for plane in voxels])
+    levels = _percentiles(voxels[:, ::step, ::step].reshape(count, -1))
     jumps = np.diff(levels, axis=0)
-    for index in range(1, count - 1):
+    largest, spread = np.abs(jumps).max(axis=1, initial=0.0), np.ptp(levels, axis=1)
+    suspects = 1 + np.flatnonzero((largest[:-1] > _JUMP) | (spread[1:-1] == 0))  # no other slice can be odd
+    for index in suspects.tolist():
         before, after = jumps[index - 1], -jumps[index]
         beside = np.abs(before - after)  # how much the slices on both sides differ
         moved = (before * after > 0) & (np.minimum(np.abs(before), np.abs(after)) > np.maximum(_JUMP, 2 * beside))
@@ -65,12 +68,23 @@ def odd_slice(voxels: NDArray[Any]) -> str:
         if np.count_nonzero(moved) >= _MOST or shifted_air or _is_blank(levels, index):
             by = float(np.median(before))
             return f"slice {index + 1} of {count} differs from both beside it by about {by:.0f}: rescaled otherwise, or damaged"
-    for index, jump in enumerate(jumps):
+    for index in np.flatnonzero(largest > _STEP).tolist():
+        jump = jumps[index]
         by = float(np.median(jump))
         even = np.count_nonzero(np.abs(jump - by) < 0.1 * abs(by)) >= _MOST
         if abs(by) > _STEP and even and min(np.ptp(levels[index]), np.ptp(levels[index + 1])) > _WIDE:
             return f"all values rise by about {by:.0f} from slice {index + 1} to slice {index + 2} of {count}: rescaled otherwise"
     return ""
+
+
+def _percentiles(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """_PERCENTILES of each row as np.percentile gives them, in a quarter of its time for hundreds of short rows."""
+    rows = np.sort(rows, axis=1)
+    place = np.array(_PERCENTILES) / 100 * (rows.shape[1] - 1)
+    lower = np.floor(place).astype(np.intp)
+    below, above = (rows[:, index].astype(np.float64) for index in (lower, np.minimum(lower + 1, rows.shape[1] - 1)))
+    result: NDArray[np.float64] = below + (above - below) * (place - lower)
+    return result
 
 
 def _is_blank(levels: NDArray[np.float64], index: int) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from augserver.volume import Intensity
 
-_SAMPLES = 1 << 19  # voxels that percentiles are taken of, 10 ms; their error is below 0.1 % of the voxels
+_SAMPLES = 1 << 17  # voxels that percentiles are taken of, 2 ms; their error is below 0.1 % of the voxels
 
 
 def intensity_of(image: NDArray[Any]) -> tuple[Intensity, ...]:
