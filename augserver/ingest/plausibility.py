@@ -45,7 +45,7 @@ def _of_channel(channel: NDArray[Any], modality: str, stem: str) -> list[str]:
         return [f"looks like a label map: {reason}; if it is one, say where labels are by --labels or --layout"]
     if modality != "ct":
         return ["every voxel has the same value"] if channel.min() == channel.max() else []
-    found = [not_hounsfield(values.astype(np.float64, copy=False)), odd_slice(channel)]
+    found = [not_hounsfield(values), odd_slice(channel)]
     if found[0]:  # by a sample: the lowest and the highest of all voxels have the last word
         found[0] = not_hounsfield(np.array([*values, channel.min(), channel.max()], np.float64))
     return [notice for notice in found if notice]
