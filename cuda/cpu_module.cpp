@@ -5,13 +5,14 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstddef>
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
-#include "isa.h"
-#include "pool.h"
+#include "batch_run.h"
+#include "stages.h"
 
 namespace nb = nanobind;
 
@@ -19,9 +20,6 @@ namespace {
 
 using aug::Isa;
 using aug::Params;
-
-/// Planes per task: enough that the prefetch of the planes ahead mostly serves the thread that asked for it.
-constexpr int PLANES_PER_TASK = 20;
 
 /// The builds that this CPU runs, best first; the reference comes last.
 std::vector<const Isa*> supported() {
@@ -51,40 +49,21 @@ const Isa& isa_named(const std::string& name) {
     throw std::invalid_argument("no instruction set '" + name + "' on this machine");
 }
 
-struct Batch {
-    const Isa* isa;
-    const Params* params;
-    int64_t tasks_per_sample;
-};
-
-void augment_task(void* context, int64_t task) {
-    const Batch& batch = *static_cast<const Batch*>(context);
-    const Params& p = batch.params[task / batch.tasks_per_sample];
-    const int64_t depth = p.out_shape[0], part = task % batch.tasks_per_sample;
-    batch.isa->augment_planes(p, static_cast<int>(depth * part / batch.tasks_per_sample),
-                              static_cast<int>(depth * (part + 1) / batch.tasks_per_sample));
-}
-
 class Runner {
 public:
-    Runner(int threads, const std::string& isa) : isa_(isa_named(isa)), pool_(threads) {}
+    Runner(int threads, const std::string& isa) : batches_(isa_named(isa), threads) {}
 
     /// params: `count` structs of one output shape at this address; they and all they point at stay valid during the call.
     void run(uint64_t params, int64_t count) {
         nb::gil_scoped_release released;
-        const Params* samples = reinterpret_cast<const Params*>(params);
-        if (count < 1) return;
-        const int64_t per_sample = (samples[0].out_shape[0] + PLANES_PER_TASK - 1) / PLANES_PER_TASK;
-        Batch batch{&isa_, samples, per_sample};
-        pool_.run(count * per_sample, augment_task, &batch);
+        batches_.run(reinterpret_cast<Params*>(params), count);
     }
 
-    int threads() const { return pool_.threads(); }
-    std::string isa() const { return isa_.name; }
+    int threads() const { return batches_.threads(); }
+    std::string isa() const { return batches_.isa().name; }
 
 private:
-    const Isa& isa_;
-    aug::Pool pool_;
+    aug::BatchRunner batches_;
 };
 
 std::vector<std::string> isa_names() {
@@ -131,6 +110,31 @@ nb::dict params_layout() {
     return layout;
 }
 
+/// What the kernel knows of each step, by its name.
+nb::dict steps() {
+    nb::dict all;
+    auto add = [&all](const char* name, aug::StepCode code, const std::string& names, bool list, bool neighbourhood, bool statistics) {
+        nb::list values;
+        for (size_t at = 0; at < names.size();) {
+            const size_t end = std::min(names.find(',', at), names.size());
+            values.append(names.substr(at, end - at));
+            at = names.find_first_not_of(", ", end);
+        }
+        nb::dict step;
+        step["code"] = static_cast<uint32_t>(code);
+        step["values"] = values;
+        step["list"] = list;
+        step["kind"] = neighbourhood ? "neighbourhood" : "pointwise";
+        step["whole_patch"] = neighbourhood || statistics;
+        all[name] = step;
+    };
+#define AUG_STEP(name)                                                                                                                     \
+    add(#name, aug::STEP_##name, aug::steps::name::NAMES, aug::steps::name::LIST, aug::steps::name::NEIGHBOURHOOD, \
+        aug::steps::name::STATISTICS);
+#include "step_list.h"
+    return all;
+}
+
 using Words = nb::ndarray<uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -163,6 +167,9 @@ NB_MODULE(_cpu, m) {
         .def_prop_ro("isa", &Runner::isa);
     m.def("isas", &isa_names, "Instruction sets of this machine, best first, then 'scalar', the reference.");
     m.def("params_layout", &params_layout, "Params as numpy.dtype takes a struct.");
+    m.def("steps", &steps,
+          "Of each step: its code; its numbers' names, in order; list: the last stands for a list; kind: pointwise or neighbourhood; "
+          "whole_patch: it may need the patch in a buffer.");
     m.def("philox", &philox, nb::arg("isa"), nb::arg("counter"), nb::arg("key"), nb::arg("out"), "Four words of one counter.");
     m.def("normals", &normals, nb::arg("isa"), nb::arg("key"), nb::arg("channel"), nb::arg("block"), nb::arg("out"),
           "The kernel's noise of voxels 4 block, 4 block + 1, ...");

@@ -29,6 +29,10 @@ struct Scalar {
     using Int = int32_t;
     using UInt = uint32_t;
     using Word = uint32_t;   // of Philox
+    static constexpr int COUNT = 1;
+    static AUG_HOSTDEV Int lane_numbers() { return 0; }
+    static AUG_HOSTDEV Float load_floats(const float* from) { return *from; }
+    static AUG_HOSTDEV Float gather(const float* from, Int index) { return from[index]; }
 
     static AUG_HOSTDEV Float to_float(Int v) { return static_cast<float>(v); }
     static AUG_HOSTDEV Int to_int(Float v) { return static_cast<int32_t>(v); }   // towards zero; |v| < 2^31

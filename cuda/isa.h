@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "params.h"
+#include "stage_types.h"
 
 namespace aug {
 
@@ -11,8 +11,12 @@ enum class Elementary : int32_t { LN = 0, EXP2 = 1, SINE = 2, COSINE = 3, HALF =
 
 struct Isa {
     const char* name;
-    /// Planes [z0, z1) of one sample, all channels and labels.
-    void (*augment_planes)(const Params& p, int z0, int z1);
+    /// Planes [z0, z1) of one sample, all channels and labels. runs: stage 0 of each channel's program; null: the sample has no programs.
+    void (*augment_planes)(const Params& p, const ChannelRun* runs, int z0, int z1);
+    /// Planes [z0, z1) of one channel in a later stage.
+    void (*run_stage)(const ChannelRun& run, int z0, int z1);
+    /// Sums of the strips of these planes, after all planes of a stage; null: the two above make them.
+    void (*measure)(const ChannelRun& run, int z0, int z1);
     /// The four words of one counter.
     void (*philox)(const uint32_t (&counter)[4], const uint32_t (&key)[2], uint32_t (&out)[4]);
     /// The noise of voxels 4 block .. 4 (block + blocks) - 1 of a channel.

@@ -1,18 +1,24 @@
 // One vector build of the kernel; CMakeLists.txt compiles this file once per instruction set, with AUG_TARGET, AUG_LANES and AUG_NAME.
 #include "isa.h"
 #include "probe.h"
-#include "strip.h"
+#include "plane.h"
 
 AUG_BEGIN
 
-static void augment_planes(const Params& p, int z0, int z1) {
+static void augment_planes(const Params& p, const ChannelRun* runs, int z0, int z1) {
     StripScratch scratch;
     const Walk walk(p);
     const Tone tone(p);
     for (int z = z0; z < z1; z++) {
-        if (p.in_type == InputType::INT16) augment_plane<int16_t>(p, walk, tone, z, scratch);
-        else augment_plane<float>(p, walk, tone, z, scratch);
+        if (p.in_type == InputType::INT16) augment_plane<int16_t>(p, walk, tone, runs, z, scratch);
+        else augment_plane<float>(p, walk, tone, runs, z, scratch);
     }
+    fence();
+}
+
+static void run_stage(const ChannelRun& run, int z0, int z1) {
+    StripScratch scratch;
+    run_planes(run, z0, z1, scratch);
     fence();
 }
 
@@ -36,5 +42,5 @@ static void evaluate(Elementary f, const uint32_t* in, uint32_t* out, int64_t co
 AUG_END
 
 namespace aug {
-const Isa AUG_ISA{AUG_NAME, augment_planes, philox, normals, evaluate};
+const Isa AUG_ISA{AUG_NAME, augment_planes, run_stage, nullptr, philox, normals, evaluate};
 }

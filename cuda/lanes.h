@@ -25,6 +25,27 @@ struct Wide {
     typedef uint32_t UInt __attribute__((vector_size(4 * N)));
     typedef uint64_t Pairs __attribute__((vector_size(4 * N)));
 
+    static constexpr int COUNT = N;
+    static AUG_HOSTDEV Int lane_numbers() {
+        Int numbers;
+        for (int i = 0; i < N; i++) numbers[i] = i;
+        return numbers;
+    }
+    static AUG_HOSTDEV Float load_floats(const float* from) {
+        Float v;
+        __builtin_memcpy(&v, from, sizeof v);
+        return v;
+    }
+    static AUG_HOSTDEV Float gather(const float* from, Int index) {
+#if AUG_LANES == 16
+        return (Float)_mm512_i32gather_ps((__m512i)index, from, 4);
+#else
+        Float v;
+        for (int i = 0; i < N; i++) v[i] = from[index[i]];
+        return v;
+#endif
+    }
+
     /// One 32-bit word for each of N counters, in the low halves of 64-bit lanes where the multiplier wants them; the high halves
     /// hold leftovers. Counters 0, 2, 4, ... are in `even`, the others in `odd`.
     struct Word {

@@ -23,11 +23,18 @@ enum Flags : uint32_t {
 
 constexpr int32_t KEEP_OCCLUDED_LABEL = -1;
 
+/// One step of a channel's program.
+struct Op {
+    uint32_t step;     // its code, of _cpu.steps()
+    uint32_t values;   // where its numbers begin in Params::values
+    uint32_t key[2];   // of Philox: low and high half
+};
+
 struct Params {
 #define AUG_FIELD(type, name, extents) type name extents;
 #include "params_fields.h"
 };
 
-static_assert(sizeof(Params) == 264, "the layout that the compiled kernels of all releases so far read");
+static_assert(sizeof(Params) % 8 == 0, "no padding");
 
 }  // namespace aug

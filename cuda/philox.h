@@ -1,7 +1,7 @@
 // Gaussian noise that is a function of (key, output voxel, channel) alone: Philox4x32-10 and Box-Muller.
 //
 // To compute the noise of a voxel again: let i be its index in the patch, C order over (Z, Y, X). The counter is
-// (low 32 bits of i / 4, high 32 bits of i / 4, channel, 0), the key is (low, high) half of noise_key. The four output words w give
+// (low 32 bits of i / 4, high 32 bits of i / 4, channel, number), number 0 but for a step's second normal, the key is (low, high) half of noise_key. The four output words w give
 // four normals, for the voxels 4 (i / 4) + 0, 1, 2, 3:
 //     n0 = r(w0) cos(2 pi w1 / 2^32), n1 = r(w0) sin(2 pi w1 / 2^32), n2, n3 likewise of w2 and w3,
 //     r(w) = sqrt(-2 ln u), u = ((w >> 1) + 1/2) / 2^31, so that |n| reaches 6.66.
@@ -48,9 +48,9 @@ AUG_HOSTDEV void normal_pair(typename L::UInt size, typename L::UInt turn, typen
     second = radius * sine;
 }
 
-/// The noise of voxels 4 block .. 4 block + 3.
-AUG_HOSTDEV void normals_of_block(const uint32_t (&key)[2], uint32_t channel, uint64_t block, float (&out)[4]) {
-    uint32_t words[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), channel, 0};
+/// The noise of voxels 4 block .. 4 block + 3; `number` tells apart several normals of a voxel.
+AUG_HOSTDEV void normals_of_block(const uint32_t (&key)[2], uint32_t channel, uint64_t block, float (&out)[4], uint32_t number = 0) {
+    uint32_t words[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), channel, number};
     philox4x32_10<Scalar>(words, key[0], key[1]);
     normal_pair<Scalar>(words[0], words[1], out[0], out[1]);
     normal_pair<Scalar>(words[2], words[3], out[2], out[3]);

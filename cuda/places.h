@@ -3,10 +3,10 @@
 
 #include "lanes.h"
 #include "row_clip.h"
+#include "strips.h"
 
 AUG_BEGIN
 
-constexpr int SEGMENT = 1024;      // longest stretch of a row that is worked on at once
 constexpr int PLANES_AHEAD = 2;    // prefetch distance
 
 /// Working memory of one segment; 16 KB of it is used for int16, 48 KB for float32.

@@ -10,20 +10,19 @@
 #include "intensity.h"
 #include "philox.h"
 #include "row.h"
+#include "strips.h"
 #include "voxel.h"
 
 AUG_BEGIN
 
-constexpr int STRIP = 2048;
-
 struct StripScratch {
     RowScratch row;
     alignas(64) float value[MAX_CHANNELS][STRIP + 2 * N];
-    alignas(64) float noise[STRIP + 8 * N];
+    alignas(64) float noise[STRIP + 8 * N], more_noise[STRIP + 8 * N];
 };
 
 /// The noise of voxels 4 block .. 4 (block + blocks) - 1 of a channel, rounded up to whole registers.
-AUG_STAGE void fill_noise(const uint32_t (&key)[2], uint32_t channel, uint64_t block, int blocks, float* out) {
+AUG_STAGE void fill_noise(const uint32_t (&key)[2], uint32_t channel, uint64_t block, int blocks, float* out, uint32_t number = 0) {
     // N counters make 4 N normals. Lane 4 g + k takes counter g + k N / 4, so that the 4x4 transposes leave the normals in order.
     typedef uint64_t Pairs __attribute__((vector_size(4 * N)));
     Pairs even, odd;
@@ -35,7 +34,7 @@ AUG_STAGE void fill_noise(const uint32_t (&key)[2], uint32_t channel, uint64_t b
     for (int i = 0; i < blocks; i += N) {
         const Pairs counter_even = even + (block + i), counter_odd = odd + (block + i);
         const Wide::Word zero{Pairs{}, Pairs{}};
-        Wide::Word words[4] = {{counter_even, counter_odd}, {counter_even >> 32, counter_odd >> 32}, zero ^ channel, zero};
+        Wide::Word words[4] = {{counter_even, counter_odd}, {counter_even >> 32, counter_odd >> 32}, zero ^ channel, zero ^ number};
         philox4x32_10<Wide>(words, key[0], key[1]);
         Wide::Float n[4];
         normal_pair<Wide>(Wide::joined(words[0]), Wide::joined(words[1]), n[0], n[1]);
@@ -76,34 +75,6 @@ AUG_STAGE void finish(const Params& p, const Tone& tone, int channel, int64_t vo
 AUG_STAGE void paint(const Params& p, const Tone& tone, uint64_t first, int64_t count) {
     const Wide::Float v = Wide::Float{} + apply_window<Scalar>(tone, p.fill);
     for (int64_t i = 0; i < count; i += N) store_lanes(p.out_image, p.out_type, first + i, v, count - i < N ? static_cast<int>(count - i) : N);
-}
-
-template <class T>
-AUG_STAGE void augment_plane(const Params& p, const Walk& walk, const Tone& tone, int z, StripScratch& s) {
-    const int height = p.out_shape[1], width = p.out_shape[2];
-    const int64_t plane = static_cast<int64_t>(height) * width, voxels = plane * p.out_shape[0];
-    uint8_t* labels = reinterpret_cast<uint8_t*>(p.out_label);
-    const bool hidden = is_occluded(p, z);
-    if (hidden) {
-        for (int c = 0; c < p.channels; c++) paint(p, tone, c * voxels + z * plane, plane);
-        if (labels && p.occlusion_label != KEEP_OCCLUDED_LABEL) __builtin_memset(labels + z * plane, p.occlusion_label, plane);
-        if (!labels || p.occlusion_label != KEEP_OCCLUDED_LABEL) return;
-    }
-    const int rows = width <= SEGMENT ? STRIP / width : 1;   // a longer row is cut into segments, each a strip
-    for (int y0 = 0; y0 < height; y0 += rows) {
-        const int y1 = y0 + rows < height ? y0 + rows : height;
-        for (int xa = 0; xa < width; xa += SEGMENT) {
-            const int xb = xa + SEGMENT < width ? xa + SEGMENT : width;
-            for (int y = y0; y < y1; y++) {
-                const int64_t at = z * plane + static_cast<int64_t>(y) * width + xa;
-                sample_segment<T>(p, walk, z, y, xa, xb, s.row, hidden ? nullptr : s.value[0] + (y - y0) * (xb - xa), STRIP + 2 * N,
-                                  labels ? labels + at : nullptr);
-            }
-            if (hidden) continue;
-            for (int c = 0; c < p.channels; c++)
-                finish(p, tone, c, voxels, z * plane + static_cast<int64_t>(y0) * width + xa, (y1 - y0) * (xb - xa), s.value[c], s.noise);
-        }
-    }
 }
 
 AUG_END

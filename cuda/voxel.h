@@ -3,6 +3,7 @@
 
 #include "intensity.h"
 #include "philox.h"
+#include "program_voxel.h"
 #include "sample.h"
 
 AUG_BEGIN
@@ -22,8 +23,9 @@ struct Source {
 AUG_HOSTDEV bool is_occluded(const Params& p, int z) { return z >= p.occlusion[0] && z < p.occlusion[1]; }
 
 /// Voxels 4 block .. 4 block + 3 of the sample's grid in C order, all channels and the label. T: int16_t, float, or see Source.
+/// runs: stage 0 of each channel's program; null: the sample has no programs.
 template <class T>
-AUG_HOSTDEV void augment_block(const Params& p, uint64_t block) {
+AUG_HOSTDEV void augment_block(const Params& p, uint64_t block, const ChannelRun* runs = nullptr) {
     const int64_t width = p.out_shape[2], height = p.out_shape[1];
     const int64_t voxels = width * height * p.out_shape[0];
     const int64_t first = static_cast<int64_t>(block) * BLOCK;
@@ -65,7 +67,13 @@ AUG_HOSTDEV void augment_block(const Params& p, uint64_t block) {
                 v = apply_window<Scalar>(tone, p.fill);
             } else {
                 v = (p.flags & NEAREST) ? sample_nearest(image, p.in_shape, at[i], p.fill) : sample_trilinear(image, p.in_shape, at[i], p.fill);
-                v = apply_tone<Scalar>(tone, v, noise[i]);
+                if (!runs) v = apply_tone<Scalar>(tone, v, noise[i]);
+            }
+            if (runs) {
+                const int64_t index = first + i, line = index / width;
+                finish_stage_on_voxel(runs[channel], index, voxels, static_cast<int>(line / height), static_cast<int>(line % height),
+                                      static_cast<int>(index % width), v);
+                continue;
             }
             store_voxel(p.out_image, p.out_type, static_cast<uint64_t>(channel * voxels + first + i), v);
         }

@@ -98,6 +98,11 @@ def pack_sample(
         params.occlusion or (0, 0),
         KEEP_OCCLUDED_LABEL if params.occlusion_label is None else params.occlusion_label,
         keep,
+        0,
+        0,
+        0,
+        (0,) * 9,
+        0,
     )
 
 

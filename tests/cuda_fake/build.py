@@ -46,13 +46,16 @@ def build(out: Path, kernels: Path) -> tuple[Path, Path]:
     own = [HERE / "build.py", *HERE.glob("*.cpp"), *HERE.glob("*.h")]
     if _is_old(driver, own):
         _build_driver(driver, headers)
-    if _is_old(library, [*own, *kernels.glob("*.h"), *kernels.glob("*.cu")]):
+    if _is_old(library, [*own, *kernels.rglob("*.h"), *kernels.glob("*.cu")]):
+        subprocess.run([sys.executable, kernels / "list_steps.py", out / "steps"], check=True)
         _run(
             "g++",
             "-shared",
             *KERNEL_FLAGS,
             "-include",
             HERE / "cuda_shim.h",
+            f"-I{kernels}",
+            f"-I{out / 'steps'}",
             "-x",
             "c++",
             kernels / "kernel.cu",

@@ -44,7 +44,7 @@ def fake_driver() -> dict[str, str]:
         if built.returncode != 0:
             pytest.skip(f"pycuda cannot be built here: {built.stderr[-2000:]}")
     fatbin = BUILD / "cuda_fake" / "kernel.fatbin"
-    sources = [*(REPOSITORY / "cuda").glob("*.h"), *(REPOSITORY / "cuda").glob("*.cu"), REPOSITORY / "cuda" / "nvcc.options"]
+    sources = [*(REPOSITORY / "cuda").rglob("*.h"), *(REPOSITORY / "cuda").glob("*.cu"), REPOSITORY / "cuda" / "nvcc.options"]
     if not fatbin.exists() or any(source.stat().st_mtime > fatbin.stat().st_mtime for source in sources):
         from augserver.kernel.cuda.fatbin import build
 

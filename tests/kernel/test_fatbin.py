@@ -49,7 +49,8 @@ def test_no_multiply_and_add_is_fused(built, tmp_path):
     options = (sources / fatbin.OPTIONS_FILE).read_text().split()
     kept = [option for option in options if option != "-fatbin" and not option.startswith(("-gencode", "--compress", "--resource"))]
     ptx = tmp_path / "kernel.ptx"
-    command = [fatbin.find_nvcc(), *kept, "-ptx", "-arch=compute_75", "-o", ptx, sources / "kernel.cu"]
+    fatbin.write_step_list(sources, tmp_path)
+    command = [fatbin.find_nvcc(), *kept, "-I", sources, "-I", tmp_path, "-ptx", "-arch=compute_75", "-o", ptx, sources / "kernel.cu"]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     code = ptx.read_text()
     assert code.count("mul.f32") + code.count("mul.rn.f32") > 50

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def find_nvcc() -> Path:
     return Path(found)
 
 
+def write_step_list(sources: Path, folder: Path) -> None:
+    """Write the two headers that list the recipe's steps, for a compiler that is given `folder` to search."""
+    subprocess.run([sys.executable, "-P", sources / "list_steps.py", folder], check=True)
+
+
 def build(out: Path = FATBIN, *, nvcc: Path | None = None) -> str:
     """Compile the kernels.
 
@@ -71,7 +77,8 @@ def build(out: Path = FATBIN, *, nvcc: Path | None = None) -> str:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent) as folder:
             built = Path(folder) / "kernel.fatbin"
-            command = [compiler, "--options-file", sources / OPTIONS_FILE, "-o", built, sources / "kernel.cu"]
+            write_step_list(sources, Path(folder))
+            command = [compiler, "--options-file", sources / OPTIONS_FILE, "-I", sources, "-I", folder, "-o", built, sources / "kernel.cu"]
             done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
             said = done.stdout + done.stderr
             if done.returncode != 0:
