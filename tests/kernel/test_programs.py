@@ -71,11 +71,11 @@ def test_bytes_do_not_depend_on_instruction_set_and_threads(program, patch, dtyp
         assert run(program, image, patch, isa=isa, threads=3, dtype=dtype).tobytes() == expected, isa
 
 
-@pytest.mark.parametrize("isa", _cpu.isas())
-def test_every_nan_has_the_same_bits(isa):
+@pytest.mark.parametrize("instruction_set", _cpu.isas())
+def test_every_nan_has_the_same_bits(instruction_set):
     image = np.full((1, 4, 4, 4), np.nan, np.float32)
     image.view(np.uint32)[...] = 0xFFC12345
-    found = run([[("multiply", [-2.0, 0.0, 0.0])]], image, (4, 4, 4), isa=isa).view(np.uint32)
+    found = run([[("multiply", [-2.0, 0.0, 0.0])]], image, (4, 4, 4), isa=instruction_set).view(np.uint32)
     assert found.min() == found.max() == 0x7FC00000
 
 
