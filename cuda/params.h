@@ -14,14 +14,18 @@ enum class InputType : int32_t { INT16 = 0, FLOAT32 = 1 };
 enum class OutputType : int32_t { FLOAT32 = 0, FLOAT16 = 1, UINT8 = 2 };
 
 enum Flags : uint32_t {
-    WINDOW = 1,        // map [window_low, window_low + 1 / window_inverse] to [0, 1] and clamp
-    GAMMA = 2,         // needs WINDOW
+    WINDOW = 1,         // map [window_low, window_low + 1 / window_inverse] to [0, 1] and clamp
+    GAMMA = 2,          // needs WINDOW
     NOISE = 4,
-    KEEP_LABELS = 8,   // labels whose bit in `keep` is not set become 0
-    NEAREST = 16,      // the image takes its nearest voxel instead of eight
+    KEEP_LABELS = 8,    // labels whose bit in `keep` is not set become 0
+    NEAREST = 16,       // the image takes its nearest voxel instead of eight
+    LINEAR_LABELS = 32, // labels take the arg-max of the weights of equal labels among eight voxels instead of the nearest voxel
+    EDGE = 64,          // what lies outside the volume is the nearest voxel inside, of image and label
+    LIMITS = 128,       // voxels are clamped to [limit_low, limit_high] of their channel before they are interpolated
 };
 
 constexpr int32_t KEEP_OCCLUDED_LABEL = -1;
+constexpr int16_t NO_LABEL = -1;
 
 /// One step of a channel's program.
 struct Op {

@@ -13,7 +13,8 @@ AUG_FIELD(int32_t, channels, )
 AUG_FIELD(InputType, in_type, )
 AUG_FIELD(OutputType, out_type, )
 AUG_FIELD(uint32_t, flags, )
-AUG_FIELD(float, fill, )                 // outside the volume, and inside the occluded slab
+AUG_FIELD(int16_t, outside_label, )      // what lies outside the volume counts as this label
+AUG_FIELD(int16_t, ignore_label, )       // is kept inside the occluded slab; NO_LABEL: none
 AUG_FIELD(float, gain, )                 // contrast, pivot and brightness: v -> v gain + shift
 AUG_FIELD(float, shift, )
 AUG_FIELD(float, gamma, )                // exponent
@@ -30,4 +31,7 @@ AUG_FIELD(uint64_t, values, )            // float: the numbers that the ops read
 AUG_FIELD(uint64_t, buffer, )            // float (2, C, Z, Y, X), what stages hand on; 0: no program of the sample has two stages
 AUG_FIELD(uint32_t, op_ends, [9])        // channel c's ops are op_ends[c] .. op_ends[c + 1] - 1
 AUG_FIELD(uint32_t, reserved, )
+AUG_FIELD(float, fill, [8])              // of each channel: outside the volume, and inside the occluded slab
+AUG_FIELD(float, limit_low, [8])         // of each channel, with LIMITS
+AUG_FIELD(float, limit_high, [8])
 #undef AUG_FIELD

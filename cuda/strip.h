@@ -72,8 +72,8 @@ AUG_STAGE void finish(const Params& p, const Tone& tone, int channel, int64_t vo
 }
 
 /// An occluded plane of one channel: fill through the window.
-AUG_STAGE void paint(const Params& p, const Tone& tone, uint64_t first, int64_t count) {
-    const Wide::Float v = Wide::Float{} + apply_window<Scalar>(tone, p.fill);
+AUG_STAGE void paint(const Params& p, const Tone& tone, float fill, uint64_t first, int64_t count) {
+    const Wide::Float v = Wide::Float{} + apply_window<Scalar>(tone, fill);
     for (int64_t i = 0; i < count; i += N) store_lanes(p.out_image, p.out_type, first + i, v, count - i < N ? static_cast<int>(count - i) : N);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "places.h"
+#include "sample.h"
 
 AUG_BEGIN
 
@@ -28,6 +29,28 @@ AUG_STAGE void fetch_pairs(const T* volume, const RowClip& clip, const Walk& wal
     }
 }
 
+/// The same where find_places_clamped has found the places.
+template <class T>
+AUG_STAGE void fetch_clamped(const T* volume, int from, int to, RowScratch& s) {
+    for (int i = from; i < to; i++) {
+        const T* at = volume + s.lower[i];
+        for (int k = 0; k < 4; k++) {
+            const T* row = at + (k & 2 ? s.up[0][i] : 0) + (k & 1 ? s.up[1][i] : 0);
+            const T pair[2] = {row[0], row[s.up[2][i]]};
+            __builtin_memcpy(reinterpret_cast<char*>(s.taps[k]) + i * sizeof pair, pair, sizeof pair);
+        }
+    }
+}
+
+/// What becomes of a voxel before it is interpolated: nothing.
+struct AsStored {
+    AUG_HOSTDEV Wide::Float operator()(Wide::Float v) const { return v; }
+};
+struct WithinLimits {
+    float low, high;
+    AUG_HOSTDEV Wide::Float operator()(Wide::Float v) const { return clamp<Wide>(v, low, high); }
+};
+
 /// The x neighbours of lanes i .. i + N - 1, as floats.
 AUG_HOSTDEV void unpack(const int16_t*, const uint64_t* taps, int i, Wide::Float& left, Wide::Float& right) {
     const Wide::Int pair = load<Wide::Int>(reinterpret_cast<const uint32_t*>(taps) + i);   // little endian: left is the low half
@@ -44,20 +67,33 @@ template <class T> struct PairOf;
 template <> struct PairOf<int16_t> { using Type = uint32_t; };
 template <> struct PairOf<float> { using Type = uint64_t; };
 
-/// Trilinear values of voxels [from, to) into value[from ..], in whole registers from 0 on: up to N - 1 leftovers at both ends.
-template <class T>
-AUG_STAGE void interpolate(const T* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, float* value) {
-    fetch_pairs<T, typename PairOf<T>::Type>(volume, clip, walk, from, to, s);
+/// Trilinear values of the fetched taps up to voxel `to`.
+template <class T, class Voxel>
+AUG_HOSTDEV void interpolate_fetched(const T* volume, int to, const RowScratch& s, Voxel voxel, float* value) {
     for (int i = 0; i < to; i += N) {
         const auto tz = load<Wide::Float>(s.part[0] + i), ty = load<Wide::Float>(s.part[1] + i), tx = load<Wide::Float>(s.part[2] + i);
         Wide::Float row[4];
         for (int k = 0; k < 4; k++) {
             Wide::Float left, right;
             unpack(volume, s.taps[k], i, left, right);
-            row[k] = lerp<Wide>(left, right, tx);
+            row[k] = lerp<Wide>(voxel(left), voxel(right), tx);
         }
         store(value + i, lerp<Wide>(lerp<Wide>(row[0], row[1], ty), lerp<Wide>(row[2], row[3], ty), tz));
     }
+}
+
+/// Trilinear values of voxels [from, to) into value[from ..], in whole registers from 0 on: up to N - 1 leftovers at both ends.
+template <class T, class Voxel>
+AUG_STAGE void interpolate(const T* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel, float* value) {
+    fetch_pairs<T, typename PairOf<T>::Type>(volume, clip, walk, from, to, s);
+    interpolate_fetched(volume, to, s, voxel, value);
+}
+
+/// The same where find_places_clamped has found the places.
+template <class T, class Voxel>
+AUG_STAGE void interpolate_clamped(const T* volume, int from, int to, RowScratch& s, Voxel voxel, float* value) {
+    fetch_clamped(volume, from, to, s);
+    interpolate_fetched(volume, to, s, voxel, value);
 }
 
 /// out[i] = volume[index[i]] for i in [from, to).

@@ -23,9 +23,9 @@ AUG_HOSTDEV void gather_pairs(const float* row, __m512i index, __mmask16 mask, W
     right = shuffled<odd_lanes>(a, b);
 }
 
-template <class T>
+template <class T, class Voxel>
 AUG_HOSTDEV void gather_trilinear(const T* volume, const RowClip& clip, const Walk& walk, int from, int to, const RowScratch& s,
-                                  float* value) {
+                                  Voxel voxel, float* value) {
     const int64_t up_y = clip.upper[1] ? walk.stride_y : 0, up_z = clip.upper[0] ? walk.stride_z : 0;
     const T* const rows[4] = {volume, volume + up_y, volume + up_z, volume + up_z + up_y};
     for (int i = from; i < to; i += N) {
@@ -36,17 +36,19 @@ AUG_HOSTDEV void gather_trilinear(const T* volume, const RowClip& clip, const Wa
         for (int k = 0; k < 4; k++) {
             Wide::Float left, right;
             gather_pairs(rows[k], index, mask, left, right);
-            row[k] = lerp<Wide>(left, right, tx);
+            row[k] = lerp<Wide>(voxel(left), voxel(right), tx);
         }
         store(value + i, lerp<Wide>(lerp<Wide>(row[0], row[1], ty), lerp<Wide>(row[2], row[3], ty), tz));
     }
 }
 /// As in taps_copied.h, whose template gives way to these.
-AUG_STAGE void interpolate(const int16_t* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, float* value) {
-    gather_trilinear(volume, clip, walk, from, to, s, value);
+template <class Voxel>
+AUG_STAGE void interpolate(const int16_t* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel, float* value) {
+    gather_trilinear(volume, clip, walk, from, to, s, voxel, value);
 }
-AUG_STAGE void interpolate(const float* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, float* value) {
-    gather_trilinear(volume, clip, walk, from, to, s, value);
+template <class Voxel>
+AUG_STAGE void interpolate(const float* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel, float* value) {
+    gather_trilinear(volume, clip, walk, from, to, s, voxel, value);
 }
 
 /// Labels: a gather reads 32 bits, so it takes the aligned word around each byte, which lies on the same page as the byte.

@@ -2,6 +2,7 @@
 //
 // The units weigh taps with 8 fractional bits per axis (CUDA C++ Programming Guide, "Linear Filtering"), so that a value is off by at most
 // 3/512 of the difference between the largest and the smallest of its eight taps (fill included), plus 2^-15 of an int16 volume's range.
+// EDGE and LIMITS have no such sampler: augserver/kernel/checks.py refuses them.
 #pragma once
 
 #include "sample.h"
@@ -37,20 +38,20 @@ AUG_HOSTDEV float fetch(const TextureImage& image, float z, float y, float x) {
 #endif
 }
 
-AUG_HOSTDEV float sample_trilinear(const TextureImage& image, const int32_t (&shape)[3], const Place& at, float fill) {
+AUG_HOSTDEV float sample_trilinear(const TextureImage& image, const int32_t (&shape)[3], const Place& at, const Reading& how) {
     float inside = 1.0f, c[3];
     for (int d = 0; d < 3; d++) {
         inside *= covered(at.index[d], at.part[d], shape[d]);
         c[d] = static_cast<float>(at.index[d]) + at.part[d];
     }
-    return inside == 0.0f ? fill : fetch(image, c[0], c[1], c[2]) + fill * (1.0f - inside);
+    return inside == 0.0f ? how.fill : fetch(image, c[0], c[1], c[2]) + how.fill * (1.0f - inside);
 }
 
-AUG_HOSTDEV float sample_nearest(const TextureImage& image, const int32_t (&shape)[3], const Place& at, float fill) {
+AUG_HOSTDEV float sample_nearest(const TextureImage& image, const int32_t (&shape)[3], const Place& at, const Reading& how) {
     int n[3];
     for (int d = 0; d < 3; d++) {
         n[d] = nearest(at, d);
-        if (n[d] < 0 || n[d] >= shape[d]) return fill;
+        if (n[d] < 0 || n[d] >= shape[d]) return how.fill;
     }
     return fetch(image, static_cast<float>(n[0]), static_cast<float>(n[1]), static_cast<float>(n[2]));
 }

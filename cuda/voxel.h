@@ -4,7 +4,7 @@
 #include "intensity.h"
 #include "philox.h"
 #include "program_voxel.h"
-#include "sample.h"
+#include "sample_label.h"
 
 AUG_BEGIN
 
@@ -44,7 +44,12 @@ AUG_HOSTDEV void augment_block(const Params& p, uint64_t block, const ChannelRun
         hidden[i] = is_occluded(p, z);
         if (p.out_label && first + i < voxels) {
             const bool painted = hidden[i] && p.occlusion_label != KEEP_OCCLUDED_LABEL;
-            reinterpret_cast<uint8_t*>(p.out_label)[first + i] = painted ? static_cast<uint8_t>(p.occlusion_label) : sample_label(p, at[i]);
+            uint8_t label = static_cast<uint8_t>(p.occlusion_label);
+            if (!painted || p.ignore_label != NO_LABEL) {
+                const uint8_t here = sample_label(p, at[i]);
+                if (!painted || here == p.ignore_label) label = here;
+            }
+            reinterpret_cast<uint8_t*>(p.out_label)[first + i] = label;
         }
         if (++x == width) {
             x = 0;
@@ -55,6 +60,7 @@ AUG_HOSTDEV void augment_block(const Params& p, uint64_t block, const ChannelRun
     const Tone tone(p);
     for (int channel = 0; channel < p.channels; channel++) {
         const auto image = Source<T>::of(p, channel);
+        const Reading how(p, channel);
         float noise[BLOCK] = {0.0f, 0.0f, 0.0f, 0.0f};
         if (p.flags & NOISE) normals_of_block(p.key, static_cast<uint32_t>(channel), block, noise);
 #if defined(__CUDA_ARCH__)
@@ -64,9 +70,9 @@ AUG_HOSTDEV void augment_block(const Params& p, uint64_t block, const ChannelRun
             if (first + i >= voxels) break;
             float v;
             if (hidden[i]) {
-                v = apply_window<Scalar>(tone, p.fill);
+                v = apply_window<Scalar>(tone, how.fill);
             } else {
-                v = (p.flags & NEAREST) ? sample_nearest(image, p.in_shape, at[i], p.fill) : sample_trilinear(image, p.in_shape, at[i], p.fill);
+                v = (p.flags & NEAREST) ? sample_nearest(image, p.in_shape, at[i], how) : sample_trilinear(image, p.in_shape, at[i], how);
                 if (!runs) v = apply_tone<Scalar>(tone, v, noise[i]);
             }
             if (runs) {

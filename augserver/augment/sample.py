@@ -19,6 +19,14 @@ class SampleParams:
         index, epoch, volume: its address; `volume` is the id.
         affine: float32 (3, 4), zyx: output voxel -> input voxel.
         fill: value outside the volume and inside the occluded slab, in the volume's unit; it goes through the window.
+        fills: one for each channel, in place of `fill`; None: `fill` for all.
+        border: "fill": what lies outside the volume is `fill`, or `outside_label`; "edge": it is the nearest voxel inside.
+        tap_limits: (low, high) for each channel: its voxels are clamped to them before they are interpolated, `fill` is not; None: none.
+        label_rule: "nearest"; or "linear", the label with the largest sum of trilinear weights among the eight voxels around the place; of
+            equal sums that of the nearest voxel, else the lowest label (batchgeneratorsv2 0.3.6).
+        outside_label: label of all voxels outside the volume under the border "fill": "nearest" has it where the nearest voxel lies
+            outside, "linear" gives it the weights of the taps outside. `keep_labels` does not touch it.
+        ignore_label: label that stays itself inside the slab, whatever `occlusion_label` says; None: there is none.
         contrast, pivot, brightness: v -> pivot + contrast (v - pivot) + brightness, in the volume's unit.
         gamma: exponent on the window's [0, 1]; values outside the window keep; 1.0 does nothing; needs `window`.
         noise_std: of Gaussian noise in the volume's unit; 0.0: none.
@@ -38,6 +46,12 @@ class SampleParams:
     replaces: str = ""
     affine: NDArray[np.float32]
     fill: float = 0.0
+    fills: tuple[float, ...] | None = None
+    border: str = "fill"
+    tap_limits: tuple[tuple[float, float], ...] | None = None
+    label_rule: str = "nearest"
+    outside_label: int = 0
+    ignore_label: int | None = None
     contrast: float = 1.0
     pivot: float = 0.0
     brightness: float = 0.0

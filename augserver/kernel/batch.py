@@ -73,6 +73,7 @@ def pack_batch(
         if volume.image.shape[0] != channels:
             raise RequestError(f"{where}: {volume.image.shape[0]} channels; the batch's first volume has {channels}")
         checks.check_params(sample, patch, out_image.dtype.name, where)
+        checks.check_channels(sample, channels, where)
         if sample.sampler not in SAMPLERS or sample.sampler != params[0].sampler:
             raise RecipeError(f"{where}: sampler {sample.sampler!r}; allowed: one of {', '.join(SAMPLERS)}, the same for the whole batch")
         pack_sample(

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from augclient.contract import MAX_CHANNELS
+from augclient.contract import BORDERS, LABEL_RULES, MAX_CHANNELS
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
@@ -82,9 +82,28 @@ def check_params(params: SampleParams, out_shape: Shape3, out_dtype: str, where:
         raise RecipeError(f"{where}: there is no window, but {need}; give a window (low, high)")
     if params.occlusion is not None and not 0 <= params.occlusion[0] <= params.occlusion[1] <= out_shape[0]:
         raise RecipeError(f"{where}: occlusion {params.occlusion}; allowed: 0 <= start <= stop <= {out_shape[0]} planes of the patch")
-    for label in {params.occlusion_label, *(params.keep_labels or ())} - {None}:
+    for name, allowed in (("border", BORDERS), ("label_rule", LABEL_RULES)):
+        if getattr(params, name) not in allowed:
+            raise RecipeError(f"{where}: {name} is {getattr(params, name)!r}; allowed: {', '.join(map(repr, allowed))}")
+    if params.sampler == "texture" and (params.border == "edge" or params.tap_limits is not None):
+        what = 'the border "edge"' if params.border == "edge" else "limits on voxels before interpolation"
+        raise RecipeError(f'{where}: a texture sampler does not have {what}; use output.sampler = "exact"')
+    for label in {params.occlusion_label, params.outside_label, params.ignore_label, *(params.keep_labels or ())} - {None}:
         if label is not None and not 0 <= label <= 255:
             raise RecipeError(f"{where}: label {label}; allowed: 0 to 255")
+
+
+def check_channels(params: SampleParams, channels: int, where: str) -> None:
+    """Raise RecipeError unless what is given per channel is given for all `channels` of a volume, and finite."""
+    for name, values in (("fills", params.fills), ("tap_limits", params.tap_limits)):
+        if values is not None and len(values) != channels:
+            raise RecipeError(f"{where}: {name} is given for {len(values)} channels; allowed: {channels}, as many as the volume has")
+    for fill in params.fills or ():
+        if not abs(fill) <= MAX_INTENSITY:
+            raise RecipeError(f"{where}: a fill is {fill}; allowed: finite numbers of at most {MAX_INTENSITY:g}")
+    for low, high in params.tap_limits or ():
+        if not (abs(low) <= MAX_INTENSITY and abs(high) <= MAX_INTENSITY and low <= high):
+            raise RecipeError(f"{where}: tap_limits ({low}, {high}); allowed: finite numbers with low <= high")
 
 
 def _check_affine(affine: NDArray[np.float32], out_shape: Shape3, where: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from augclient.contract import MAX_CHANNELS
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
@@ -23,7 +24,9 @@ KEEP_OCCLUDED_LABEL = -1
 INPUT_TYPES = {"int16": 0, "float32": 1}
 OUTPUT_TYPES = {"float32": 0, "float16": 1, "uint8": 2}
 
-WINDOW, GAMMA, NOISE, KEEP_LABELS, NEAREST = 1, 2, 4, 8, 16
+NO_LABEL = -1
+
+WINDOW, GAMMA, NOISE, KEEP_LABELS, NEAREST, LINEAR_LABELS, EDGE, LIMITS = 1, 2, 4, 8, 16, 32, 64, 128
 
 try:
     PARAMS_DTYPE = np.dtype(_cpu.params_layout())
@@ -68,6 +71,16 @@ def pack_sample(
         flags |= GAMMA
     if params.noise_std > 0.0:
         flags |= NOISE
+    if params.label_rule == "linear":
+        flags |= LINEAR_LABELS
+    if params.border == "edge":
+        flags |= EDGE
+    limits = np.zeros((2, MAX_CHANNELS), np.float32)
+    if params.tap_limits is not None:
+        flags |= LIMITS
+        limits[:, :channels] = np.array(params.tap_limits, np.float32).T + 0.0
+    fill = np.zeros(MAX_CHANNELS, np.float32)
+    fill[:channels] = params.fill if params.fills is None else params.fills
     keep = [0] * 8
     if params.keep_labels is not None:
         flags |= KEEP_LABELS
@@ -86,7 +99,8 @@ def pack_sample(
         INPUT_TYPES[in_dtype],
         OUTPUT_TYPES[out_dtype],
         flags,
-        params.fill + 0.0,
+        params.outside_label,
+        NO_LABEL if params.ignore_label is None else params.ignore_label,
         params.contrast,
         shift,
         params.gamma,
@@ -103,6 +117,8 @@ def pack_sample(
         0,
         (0,) * 9,
         0,
+        fill + 0.0,
+        *limits,
     )
 
 

@@ -11,6 +11,12 @@ MAX_LEASES = 64
 SAMPLERS = ("exact", "texture")
 """How a recipe may take an image's values; whether a backend has the second is for its server to say."""
 
+LABEL_RULES = ("nearest", "linear")
+"""How a label is taken where the place lies between voxels; the first is the default."""
+
+BORDERS = ("fill", "edge")
+"""What lies outside a volume: a fill, or its nearest voxel; the first is the default."""
+
 DEFAULT_FILL = {"ct": -1000.0, "mr": 0.0}
 """By modality: what lies outside of a volume, unless the recipe says otherwise."""
 

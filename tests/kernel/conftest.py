@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -140,7 +141,21 @@ def random_case(seed: int) -> Case:
         occlusion_label=(0, 7, None)[int(rng.integers(3))],
         keep_labels=frozenset(int(v) for v in rng.integers(0, 256, 60)) if rng.random() < 0.3 else None,
     )
-    return Case(as_volume(image, label), params, patch, dtype, nearest=bool(rng.random() < 0.15))
+    nearest = bool(rng.random() < 0.15)
+    limits = tuple(tuple(sorted(rng.uniform(-1200, 1700, 2))) for _ in range(channels)) if rng.random() < 0.2 else None
+    params = dataclasses.replace(
+        params,
+        fills=tuple(float(v) for v in rng.choice([0.0, -0.0, -1000.0, 33.3], channels)) if rng.random() < 0.3 else None,
+        border="edge" if rng.random() < 0.3 else "fill",
+        tap_limits=limits,
+        label_rule="linear" if rng.random() < 0.5 else "nearest",
+        outside_label=int(rng.choice([0, 0, 255, 3])),
+        ignore_label=int(rng.integers(0, 4)) if rng.random() < 0.3 else None,
+    )
+    if label is not None and rng.random() < 0.6:  # few labels, in lumps: places with two or three of them around, and ties
+        label //= np.uint8(rng.choice([64, 100]))
+        label = np.ascontiguousarray(np.repeat(label, 2, axis=2)[:, :, : shape[2]])
+    return Case(as_volume(image, label), params, patch, dtype, nearest=nearest)
 
 
 @pytest.fixture(scope="session")
