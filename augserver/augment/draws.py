@@ -108,6 +108,10 @@ def draw_sample(
         occlusion_label=recipe.occlude.label if recipe.occlude else 0,
         keep_labels=recipe.keep_labels,
         sampler=recipe.sampler,
+        label_rule=recipe.label_rule,
+        outside_label=recipe.outside_label,
+        border=recipe.border,
+        ignore_label=recipe.ignore_label,
     )
 
 
@@ -143,7 +147,7 @@ def _draw_target(
         z, y, x = (room.anywhere(raw[_PLACE + axis]) for axis, room in enumerate(rooms_transformed(shape, patch, matrix)))
         return z, y, x
     here = rooms(shape, patch, spacing_in, recipe.spacing_mm or spacing_in)
-    voxel = draw_voxel(foreground.label, foreground.counts, recipe.keep_labels, raw[_CLASS], raw[_VOXEL]) if foreground else None
+    voxel = draw_voxel(foreground.label, foreground.counts, recipe.foreground, raw[_CLASS], raw[_VOXEL]) if foreground else None
     if crop.mode == "center":
         copied = all(copied_axes(matrix)) and not any(shift_mm)
         centre = [room.middle() if copied else (room.size - 1) / 2 for room in here]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
-from augclient.contract import DEFAULT_FILL, SAMPLERS
+from augclient.contract import BORDERS, DEFAULT_FILL, IGNORE_CLASS, LABEL_RULES, SAMPLERS
 from augclient.nearest import nearest
 from augclient.wire.v1 import augserver_pb2 as pb
 from google.protobuf.message import Message
@@ -51,8 +51,12 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
     if recipe_pb.HasField("gamma") and window is None:
         raise RecipeError("gamma works on the window's [0, 1], but the recipe has no [window]; add window.low and window.high")
     output = recipe_pb.output
-    if output.sampler not in ("", *SAMPLERS):
-        _refuse_name("output.sampler", output.sampler, SAMPLERS)
+    for key, allowed in (("sampler", SAMPLERS), ("labels", LABEL_RULES), ("border", BORDERS)):
+        if (name := getattr(output, key)) not in ("", *allowed):
+            _refuse_name(f"output.{key}", name, allowed)
+    if output.sampler == "texture" and output.border == "edge":
+        raise RecipeError('output.border: got "edge", which output.sampler "texture" does not have; use "exact"')
+    ignore = next((label for label, name in classes.items() if name == IGNORE_CLASS), None)
     fill = output.fill if output.HasField("fill") else DEFAULT_FILL[modality]
     return CompiledRecipe(
         crop=_crop(recipe_pb.crop),
@@ -63,10 +67,14 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
         gamma=_single(recipe_pb, "gamma", "exponent", 1e-3, 1e3),
         noise_std=_single(recipe_pb, "noise", "std", 0.0),
         window=window,
-        keep_labels=_keep_labels(recipe_pb.labels.keep, classes) if recipe_pb.HasField("labels") else None,
+        keep_labels=_keep_labels(recipe_pb.labels.keep, classes, ignore) if recipe_pb.HasField("labels") else None,
         fill=_within("output.fill", fill, -MAX_INTENSITY, MAX_INTENSITY),
         spacing_mm=_numbers("output.spacing_mm", output.spacing_mm, MIN_SPACING_MM, MAX_SPACING_MM),
         sampler=output.sampler or SAMPLERS[0],
+        label_rule=output.labels or LABEL_RULES[0],
+        outside_label=_outside_label(output, ignore),
+        border=output.border or BORDERS[0],
+        ignore_label=ignore,
     )
 
 
@@ -131,13 +139,23 @@ def _window(window: pb.Recipe.Window) -> tuple[Interval, Interval]:
     return low, high
 
 
-def _keep_labels(names: Sequence[str], classes: Mapping[int, str]) -> frozenset[int]:
+def _keep_labels(names: Sequence[str], classes: Mapping[int, str], ignore: int | None) -> frozenset[int]:
     if not names:
         raise RecipeError(f"labels.keep names no class; allowed: {_listed(classes.values())}; leave [labels] out to keep all")
     for name in names:
         if name not in classes.values():
             _refuse_name("labels.keep", name, list(classes.values()))
-    return frozenset(label for label, name in classes.items() if name in names)
+    return frozenset(label for label, name in classes.items() if name in names or label == ignore)
+
+
+def _outside_label(output: pb.Recipe.Output, ignore: int | None) -> int:
+    if output.ignore_outside_label:
+        if ignore is None:
+            raise RecipeError(f'output.outside_label: got "ignore", but no class of the dataset is named {IGNORE_CLASS!r}; give a number')
+        return ignore
+    if output.outside_label > 255:
+        raise RecipeError(f'output.outside_label: got {output.outside_label}; allowed: 0 to 255, as labels are uint8, or "ignore"')
+    return output.outside_label
 
 
 def _probability(section: str, message: pb.Recipe.Affine | pb.Recipe.Occlude) -> float:

@@ -67,6 +67,7 @@ class CompiledRecipe:
         fill: value outside the volume, in its unit.
         spacing_mm: zyx of the patch; None: the volume's own.
         sampler: "exact", or "texture", which only a GPU has.
+        label_rule, outside_label, border, ignore_label: as in SampleParams.
     """
 
     crop: CropRule
@@ -81,6 +82,17 @@ class CompiledRecipe:
     fill: float
     spacing_mm: tuple[float, float, float] | None
     sampler: str = "exact"
+    label_rule: str = "nearest"
+    outside_label: int = 0
+    border: str = "fill"
+    ignore_label: int | None = None
+
+    @property
+    def foreground(self) -> frozenset[int] | None:
+        """Label ids of which crop.mode "foreground" draws a voxel; None: all above 0."""
+        if self.ignore_label is None:
+            return self.keep_labels
+        return (frozenset(range(1, 256)) if self.keep_labels is None else self.keep_labels) - {self.ignore_label}
 
 
 def _largest(axes: Axes | None) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+from augclient.contract import BORDERS, LABEL_RULES
 from numpy.typing import ArrayLike, NDArray
 
 from augserver.augment.sample import SampleParams
@@ -34,6 +35,9 @@ def warp(
     window: tuple[float, float] | None = None,
     occlude: tuple[int, int] | None = None,
     fill: float = 0,
+    label_rule: str = LABEL_RULES[0],
+    outside_label: int = 0,
+    border: str = BORDERS[0],
     backend: str | Backend = "auto",
 ) -> NDArray[np.float32] | tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Warp an image, and its label, in one pass: occlude -> affine -> noise -> window.
@@ -43,13 +47,16 @@ def warp(
             stays exactly the same.
         affine: output voxel -> input voxel, zyx: (3, 4), or (2, 3) for a (Y, X) image.
         shape: of the output: (Z, Y, X), or (Y, X) for a (Y, X) image.
-        label: integers 0..255 on the image's grid (without channels), or None. It takes the nearest voxel.
+        label: integers 0..255 on the image's grid (without channels), or None.
         interpolation: "linear" or "nearest", of the image.
         noise_std: of Gaussian noise, in the image's unit; the same `noise_key` gives the same noise.
         noise_key: 64-bit; another key, another noise.
         window: (low, high), mapped to [0, 1] and clamped; None: the output is in the image's unit.
         occlude: planes [z0, z1) of the output that become `fill`, label 0, without noise; rows for a (Y, X) image are not occluded.
         fill: value outside the image, in its unit; blended at the faces and sent through the window like any voxel.
+        label_rule: "nearest" voxel; or "linear", the label with the largest sum of trilinear weights among the eight voxels around a place.
+        outside_label: label outside the image.
+        border: what lies outside: "fill" (and outside_label), or "edge", the nearest voxel inside, of image and label.
         backend: of augserver.backends, "auto", or an open backend.
     Returns:
         float32 image of `shape`, with C in front if the input has channels; with `label`, a pair (image, uint8 label).
@@ -72,6 +79,9 @@ def warp(
         noise_std=_read("noise_std", noise_std, _number, "a number"),
         noise_key=_read("noise_key", noise_key, operator.index, "a whole number"),
         window=None if window is None else _read("window", window, _pair_of(_number), "two numbers (low, high), or None"),
+        label_rule=label_rule,
+        outside_label=_read("outside_label", outside_label, operator.index, "a whole number"),
+        border=border,
         occlusion=None if occlude is None else _read("occlude", occlude, _pair_of(operator.index), "two whole numbers (z0, z1), or None"),
     )
     device = _shared_backend(backend) if isinstance(backend, str) else backend

@@ -174,13 +174,13 @@ class Plan:
         return Foreground(volume.label, counts)
 
     def _check_foreground(self) -> None:
-        keep = self._recipe.keep_labels
+        foreground = self._recipe.foreground
         for info in self._facts.values():
-            if any(count and label and (keep is None or label in keep) for label, count in info.class_voxels.items()):
+            if any(count and label and (foreground is None or label in foreground) for label, count in info.class_voxels.items()):
                 return
         raise RecipeError(
             f"crop.mode 'foreground' needs labelled voxels, but none of the {len(self._ids)} volumes has one of a class above 0"
-            f"{'' if keep is None else ' that labels.keep keeps'}; use crop.mode 'uniform', or ingest labels"
+            f"{'' if self._recipe.keep_labels is None else ' that labels.keep keeps'}; use crop.mode 'uniform', or ingest labels"
         )
 
 

@@ -76,4 +76,7 @@ def _sample_message(params: SampleParams) -> pb.Sample:
         brightness=params.brightness,
         gamma=params.gamma,
         replaces=params.replaces,
+        label_rule=params.label_rule,
+        outside_label=params.outside_label,
+        border=params.border,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from augclient.contract import MAX_CHANNELS
+from augclient.contract import BORDERS, LABEL_RULES, MAX_CHANNELS
 from augclient.wire.array_filler import ArrayFiller
 from augclient.wire.parts import Part, decode_part
 from augclient.wire.v1 import augserver_pb2 as pb
@@ -23,7 +23,7 @@ from augserver.augment.sample import SampleParams
 from augserver.config import LimitConfig
 from augserver.errors import AugError, BudgetError, GeometryError, PatchError, RecipeError, RequestError, WireError
 from augserver.kernel import allocate
-from augserver.kernel.checks import MAX_VOXELS, Shape3, check_params
+from augserver.kernel.checks import MAX_VOXELS, Shape3, check_channels, check_params
 from augserver.kernel.params import INPUT_TYPES
 from augserver.pipeline.byte_budget import BudgetShare
 from augserver.volume import Volume, VolumeInfo
@@ -84,6 +84,7 @@ def _read_item(number: int, first: bytes, messages: Iterator[bytes], limits: Lim
         info, params = _input(header, number), _params(header.transform, number)
         shape, dtype = _output(header, limits)
         check_params(params, shape, dtype, "transform")
+        check_channels(params, info.shape[0], "transform")
         size_bytes = info.size_bytes + math.prod(shape) * (info.shape[0] * np.dtype(dtype).itemsize + info.has_label)
         share.take(size_bytes, "the volume")
         return WarpItem(
@@ -191,6 +192,11 @@ def _params(transform: pb.Transform, number: int) -> SampleParams:
         occlusion=(transform.occlusion_start, transform.occlusion_stop) if occluded else None,
         occlusion_label=None if transform.keep_occluded_label else transform.occlusion_label,
         keep_labels=frozenset(transform.keep_labels) or None,
+        label_rule=transform.label_rule or LABEL_RULES[0],
+        outside_label=transform.outside_label,
+        border=transform.border or BORDERS[0],
+        fills=tuple(transform.fills) or None,
+        ignore_label=transform.ignore_label if transform.HasField("ignore_label") else None,
     )
 
 

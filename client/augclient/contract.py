@@ -17,6 +17,9 @@ LABEL_RULES = ("nearest", "linear")
 BORDERS = ("fill", "edge")
 """What lies outside a volume: a fill, or its nearest voxel; the first is the default."""
 
+IGNORE_CLASS = "ignore"
+"""Name of the class whose voxels have no say: never drawn as foreground, kept inside an occluded slab and by labels.keep."""
+
 DEFAULT_FILL = {"ct": -1000.0, "mr": 0.0}
 """By modality: what lies outside of a volume, unless the recipe says otherwise."""
 

@@ -7,7 +7,7 @@ key is written follows from its type:
     repeated Range     one range for all axes (each axis draws its own value from it), or three of them for z, y, x
     repeated double    one number for all axes, or three for z, y, x
     repeated string    a list of names
-    oneof x, keep_x    x = number, or x = "keep"
+    oneof x, word_x    x = number, or x = "word"
     double, uint32, bool, string: themselves
 
 Here a value's type and length are checked; what it means (reversed ranges, NaN, unknown labels) is checked by the server, so that
@@ -33,7 +33,6 @@ from augclient.wire.v1 import augserver_pb2 as pb
 PLUS_MINUS = frozenset({"rotate_deg", "shear", "warp", "translate_mm", "offset"})
 """Keys that are zero when nothing happens: a bare number v there means [-v, v], elsewhere [v, v]."""
 
-_KEEP = "keep_"
 _UINT32_MAX = 2**32 - 1
 
 
@@ -120,11 +119,11 @@ def _fill(message: Message, table: Mapping[str, Any], where: str) -> None:
 
 
 def _set(message: Message, field: FieldDescriptor, value: Any, key: str) -> None:
-    keep = _keep_field(field)
-    if keep is not None and isinstance(value, str):
-        if value != "keep":
-            raise RecipeError(f'{key}: got {value!r}; allowed: a whole number or "keep"')
-        setattr(message, keep.name, True)
+    worded = _worded_field(field)
+    if worded is not None and isinstance(value, str):
+        if value != _word(worded, field):
+            raise RecipeError(f'{key}: got {value!r}; allowed: a whole number or "{_word(worded, field)}"')
+        setattr(message, worded.name, True)
     elif _is_repeated(field):
         read = _ranges if field.message_type is not None else _names if field.cpp_type == field.CPPTYPE_STRING else _numbers
         getattr(message, field.name).extend(read(value, key))
@@ -139,15 +138,19 @@ def _set(message: Message, field: FieldDescriptor, value: Any, key: str) -> None
 
 
 def _keys(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
-    """Key -> field; the `keep_x` beside an `x` in a oneof is not a key but a value of `x`."""
+    """Key -> field; the `word_x` beside an `x` in a oneof is not a key but a value of `x`."""
     fields = {field.name: field for field in descriptor.fields}
-    values = {keep.name for keep in map(_keep_field, descriptor.fields) if keep is not None}
+    values = {worded.name for worded in map(_worded_field, descriptor.fields) if worded is not None}
     return {name: field for name, field in fields.items() if name not in values}
 
 
-def _keep_field(field: FieldDescriptor) -> FieldDescriptor | None:
+def _worded_field(field: FieldDescriptor) -> FieldDescriptor | None:
     oneof = field.containing_oneof.fields if field.containing_oneof is not None else []
-    return next((other for other in oneof if other.name == _KEEP + field.name), None)
+    return next((other for other in oneof if other.name.endswith(f"_{field.name}")), None)
+
+
+def _word(worded: FieldDescriptor, field: FieldDescriptor) -> str:
+    return worded.name.removesuffix(f"_{field.name}")
 
 
 def _is_repeated(field: FieldDescriptor) -> bool:
@@ -247,7 +250,8 @@ def _table_of(message: Message) -> dict[str, Any]:
         if field.name in keys:
             table[field.name] = _plain(field, value)
         elif value:
-            table[field.name.removeprefix(_KEEP)] = "keep"
+            key = next(key for key in keys.values() if _worded_field(key) is field)
+            table[key.name] = _word(field, key)
     return table
 
 

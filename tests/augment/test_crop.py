@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from augclient.recipe import Recipe
 from scipy import stats
 
-from augserver.augment import CompiledRecipe, Foreground, SampleParams, count_planes, draw_sample
+from augserver.augment import CompiledRecipe, Foreground, SampleParams, compile_recipe, count_planes, draw_sample
 from augserver.augment.crop import check_patch_fits
 from augserver.augment.foreground import draw_voxel
 from augserver.errors import PatchError
@@ -124,6 +125,14 @@ def test_foreground_puts_a_kept_voxel_at_the_patch_middle_and_stays_inside(compi
     padded = replace(recipe, crop=replace(recipe.crop, pad=True))
     starts = {tuple(p.affine[:, 3].tolist()) for p in draws(padded, info, 200, foreground=foreground)}
     assert starts == {(-8.0, -12.0, x - 20.0) for x in range(5, 9)} | {(20.0, 25.0, 30.0)}
+
+
+def test_an_ignored_class_is_never_the_foreground(info: VolumeInfo) -> None:
+    label = labelled(info)
+    recipe = compile_recipe(Recipe(crop={"mode": "foreground"}).proto, modality="ct", classes={0: "background", 1: "ignore", 3: "lungs"})
+    drawn = draws(recipe, info, 50, foreground=Foreground(label, count_planes(label)))
+    assert len(drawn) == 50
+    assert {int(label[tuple(params.affine[:, 3].astype(int) + np.array(PATCH) // 2)]) for params in drawn} == {3}
 
 
 def test_foreground_without_such_voxels_is_uniform(compiled: Compile, info: VolumeInfo) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from augclient.recipe import Recipe
 from augclient.wire.v1 import augserver_pb2 as pb
 
 from augserver.augment import CompiledRecipe, compile_recipe
@@ -77,6 +78,11 @@ def test_values_reach_their_rules(compiled: Compile) -> None:
         ({"crop": {"patches_per_volume": 65537}}, "crop.patches_per_volume: got 65537; allowed: 1 to 65536"),
         ({"output": {"sampler": "exakt"}}, "output.sampler: got 'exakt'; did you mean 'exact'"),
         ({"output": {"fill": NAN}}, "output.fill: got nan"),
+        ({"output": {"labels": "liner"}}, "output.labels: got 'liner'; did you mean 'linear'. allowed: 'nearest', 'linear'"),
+        ({"output": {"border": "egde"}}, "output.border: got 'egde'; did you mean 'edge'. allowed: 'fill', 'edge'"),
+        ({"output": {"outside_label": 256}}, 'output.outside_label: got 256; allowed: 0 to 255, as labels are uint8, or "ignore"'),
+        ({"output": {"outside_label": "ignore"}}, "but no class of the dataset is named 'ignore'; give a number"),
+        ({"output": {"border": "edge", "sampler": "texture"}}, 'output.border: got "edge", which output.sampler "texture" does not have'),
         ({"output": {"spacing_mm": [1, 0, 1]}}, "output.spacing_mm: got 0; allowed: 0.01 to 100"),
         (
             {"labels": {"keep": ["livr"]}},
@@ -88,6 +94,21 @@ def test_values_reach_their_rules(compiled: Compile) -> None:
 def test_a_value_without_meaning_is_refused_by_key(sections: dict[str, dict[str, Any]], message: str, compiled: Compile) -> None:
     with pytest.raises(RecipeError, match=message):
         compiled(**sections)
+
+
+def test_labels_and_borders_reach_their_rules(compiled: Compile) -> None:
+    today = compiled()
+    assert (today.label_rule, today.outside_label, today.border, today.ignore_label) == ("nearest", 0, "fill", None)
+    recipe = compiled(output={"labels": "linear", "outside_label": 9, "border": "edge"})
+    assert (recipe.label_rule, recipe.outside_label, recipe.border) == ("linear", 9, "edge")
+
+
+def test_the_class_ignore_is_kept_and_is_no_foreground() -> None:
+    classes = {0: "background", 1: "liver", 2: "ignore", 3: "lungs"}
+    recipe = compile_recipe(Recipe(labels={"keep": ["lungs"]}, output={"outside_label": "ignore"}).proto, modality="ct", classes=classes)
+    assert (recipe.ignore_label, recipe.outside_label, recipe.keep_labels, recipe.foreground) == (2, 2, {2, 3}, {3})
+    every = compile_recipe(Recipe().proto, modality="ct", classes=classes)
+    assert (every.keep_labels, every.foreground) == (None, frozenset(range(1, 256)) - {2})
 
 
 def test_two_ranges_are_neither_one_nor_three() -> None:

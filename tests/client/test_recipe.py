@@ -48,6 +48,9 @@ keep = ["liver", "a \\"b\\""]
 fill = -1000
 sampler = "exact"
 spacing_mm = 3
+labels = "linear"
+outside_label = 7
+border = "edge"
 """
 
 MESSAGE = """
@@ -68,7 +71,7 @@ gamma { exponent { low: 1.5 high: 1.5 } }
 noise { std { low: 0 high: 30 } }
 window { low { low: -1000 high: -100 } high { low: 200 high: 200 } }
 labels { keep: "liver" keep: "a \\"b\\"" }
-output { fill: -1000 sampler: "exact" spacing_mm: 3 }
+output { fill: -1000 sampler: "exact" spacing_mm: 3 labels: "linear" outside_label: 7 border: "edge" }
 """
 
 
@@ -81,7 +84,7 @@ def test_toml_becomes_the_message_that_protobufs_own_text_format_gives(tmp_path:
 def test_every_field_of_the_message_is_a_key_of_the_full_recipe() -> None:
     written = {(section, key) for section, keys in tomllib.loads(FULL).items() for key in keys}
     fields = {(section.name, field.name) for section in pb.Recipe.DESCRIPTOR.fields for field in section.message_type.fields}
-    assert fields - written == {("crop", "pad"), ("occlude", "keep_label")}
+    assert fields - written == {("crop", "pad"), ("occlude", "keep_label"), ("output", "ignore_outside_label")}
 
 
 def test_to_toml_loads_as_an_equal_recipe() -> None:
@@ -90,8 +93,9 @@ def test_to_toml_loads_as_an_equal_recipe() -> None:
     assert again == recipe
     assert again.proto == recipe.proto
     assert Recipe.from_dict(recipe.to_dict()) == recipe
-    kept = Recipe(occlude={"label": "keep"}, gamma={}, crop={"pad": True})
+    kept = Recipe(occlude={"label": "keep"}, output={"outside_label": "ignore"}, gamma={}, crop={"pad": True})
     assert kept.proto.occlude.keep_label
+    assert kept.proto.output.ignore_outside_label
     assert Recipe.from_dict(tomllib.loads(kept.to_toml())).proto == kept.proto
 
 

@@ -33,7 +33,8 @@ def outputs(samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_dtype_of_params_is_that_of_the_list_of_fields_without_padding():
-    types = {"uint64_t": "u8", "int64_t": "i8", "uint32_t": "u4", "int32_t": "i4", "int16_t": "i2", "float": "f4", "InputType": "i4", "OutputType": "i4"}
+    types = {"uint64_t": "u8", "int64_t": "i8", "uint32_t": "u4", "int32_t": "i4", "int16_t": "i2", "float": "f4"}
+    types |= {"InputType": "i4", "OutputType": "i4"}
     listed = re.findall(r"^AUG_FIELD\((\w+), (\w+), ([\[\]\d]*)\)", (CUDA / "params_fields.h").read_text(), re.MULTILINE)
     fields = [(name, f"<{types[kind]}", tuple(map(int, re.findall(r"\d+", extents)))) for kind, name, extents in listed]
     assert len(fields) == 34

@@ -232,6 +232,9 @@ def test_foreground_of_a_dataset_without_any_is_refused() -> None:
     kept = compile_recipe(Recipe(crop={"mode": "foreground"}, labels={"keep": ["lungs"]}).proto, modality="ct", classes=CLASSES)
     with pytest.raises(RecipeError, match=r"that labels.keep keeps; use crop.mode 'uniform'"):
         Plan(facts(2), kept, (4, 5, 6), 0)
+    ignored = compile_recipe(Recipe(crop={"mode": "foreground"}).proto, modality="ct", classes={0: "background", 1: "ignore"})
+    with pytest.raises(RecipeError, match=r"needs labelled voxels, but none of the 2 volumes has one of a class above 0;"):
+        Plan(facts(2), ignored, (4, 5, 6), 0)
 
 
 @given(st.integers(2, 40), st.integers(1, 3), st.integers(0, U64 - 1), st.integers(0, 10_000))

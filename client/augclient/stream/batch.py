@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from augclient.contract import BORDERS, LABEL_RULES
 from augclient.errors import StateError, WireError
 from augclient.wire.v1 import augserver_pb2 as pb
 
@@ -25,6 +26,9 @@ class Sample:
         window: (low, high) that became [0, 1]; None: the image is in the volume's unit.
         occlusion: (z0, z1) of the slab, half open, in output voxels; None: no slab.
         contrast, brightness, gamma: factor, offset, exponent; 1, 0, 1 do nothing.
+        label_rule: "nearest" or "linear".
+        outside_label: label of what lies outside the volume, where border is "fill".
+        border: "fill" or "edge".
     """
 
     index: int
@@ -40,6 +44,9 @@ class Sample:
     brightness: float
     gamma: float
     replaces: str | None = None
+    label_rule: str = LABEL_RULES[0]
+    outside_label: int = 0
+    border: str = BORDERS[0]
 
 
 class Batch:
@@ -110,4 +117,7 @@ def _sample(message: pb.Sample) -> Sample:
         brightness=message.brightness,
         gamma=message.gamma,
         replaces=message.replaces or None,
+        label_rule=message.label_rule or LABEL_RULES[0],
+        outside_label=message.outside_label,
+        border=message.border or BORDERS[0],
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from augclient.contract import MAX_CHANNELS
+from augclient.contract import BORDERS, LABEL_RULES, MAX_CHANNELS
 from augclient.errors import GeometryError, RequestError
 from augclient.stream.spec import IMAGE_DTYPES
 from augclient.wire.v1 import augserver_pb2 as pb
@@ -23,7 +23,11 @@ class Transform:
 
     Attributes:
         affine: (3, 4), output voxel -> input voxel, zyx.
-        interpolation: "linear" or "nearest", of the image; labels always take the nearest voxel.
+        interpolation: "linear" or "nearest", of the image.
+        label_rule: "nearest"; or "linear", the label with the largest sum of trilinear weights among the eight voxels around the place.
+        border: what lies outside the volume: "fill" (and `outside_label`), or "edge", its nearest voxel.
+        outside_label: label outside the volume; `keep_labels` does not touch it.
+        fills: one fill for each channel, in place of `fill`.
         fill: value outside the volume and in the occluded slab, in the image's unit; blended at the faces, sent through the window.
         noise_std: of Gaussian noise, in the image's unit.
         noise_key: 64-bit; the same key gives the same noise. None: the item's number in its stream, so that no two items of a
@@ -31,6 +35,7 @@ class Transform:
         window: (low, high), low < high, mapped to [0, 1] and clamped; None: the result is in the image's unit.
         occlusion: (z0, z1), half open, planes of the output without image, noise and intensity changes.
         occlusion_label: label of the slab; None keeps what is there.
+        ignore_label: label that stays itself in the slab; None: there is none.
         contrast, pivot, brightness: v -> pivot + contrast (v - pivot) + brightness.
         gamma: exponent on the window's [0, 1].
         keep_labels: label ids that survive, all others become 0; None: all survive.
@@ -49,6 +54,11 @@ class Transform:
     brightness: float = 0.0
     gamma: float = 1.0
     keep_labels: Iterable[int] | None = None
+    label_rule: str = LABEL_RULES[0]
+    border: str = BORDERS[0]
+    outside_label: int = 0
+    fills: Sequence[float] | None = None
+    ignore_label: int | None = None
 
     def message(self) -> pb.Transform:
         """As the wire has it. What the kernel allows is checked by the server.
@@ -82,6 +92,12 @@ class Transform:
                 brightness=self.brightness,
                 gamma=self.gamma,
                 keep_labels=() if self.keep_labels is None else keep,
+                # a default is left out: a server without these fields refuses a message that has them
+                label_rule=self.label_rule if self.label_rule != LABEL_RULES[0] else None,
+                border=self.border if self.border != BORDERS[0] else None,
+                outside_label=self.outside_label,
+                fills=self.fills,
+                ignore_label=self.ignore_label,
             )
             if self.occlusion_label is None:
                 message.keep_occluded_label = True

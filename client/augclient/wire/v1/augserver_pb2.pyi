@@ -212,14 +212,22 @@ class Recipe(_message.Message):
         keep: _containers.RepeatedScalarFieldContainer[str]
         def __init__(self, keep: _Optional[_Iterable[str]] = ...) -> None: ...
     class Output(_message.Message):
-        __slots__ = ("fill", "sampler", "spacing_mm")
+        __slots__ = ("fill", "sampler", "spacing_mm", "labels", "outside_label", "ignore_outside_label", "border")
         FILL_FIELD_NUMBER: _ClassVar[int]
         SAMPLER_FIELD_NUMBER: _ClassVar[int]
         SPACING_MM_FIELD_NUMBER: _ClassVar[int]
+        LABELS_FIELD_NUMBER: _ClassVar[int]
+        OUTSIDE_LABEL_FIELD_NUMBER: _ClassVar[int]
+        IGNORE_OUTSIDE_LABEL_FIELD_NUMBER: _ClassVar[int]
+        BORDER_FIELD_NUMBER: _ClassVar[int]
         fill: float
         sampler: str
         spacing_mm: _containers.RepeatedScalarFieldContainer[float]
-        def __init__(self, fill: _Optional[float] = ..., sampler: _Optional[str] = ..., spacing_mm: _Optional[_Iterable[float]] = ...) -> None: ...
+        labels: str
+        outside_label: int
+        ignore_outside_label: bool
+        border: str
+        def __init__(self, fill: _Optional[float] = ..., sampler: _Optional[str] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., labels: _Optional[str] = ..., outside_label: _Optional[int] = ..., ignore_outside_label: bool = ..., border: _Optional[str] = ...) -> None: ...
     CROP_FIELD_NUMBER: _ClassVar[int]
     AFFINE_FIELD_NUMBER: _ClassVar[int]
     OCCLUDE_FIELD_NUMBER: _ClassVar[int]
@@ -359,7 +367,7 @@ class BatchHeader(_message.Message):
     def __init__(self, image_shape: _Optional[_Iterable[int]] = ..., image_dtype: _Optional[str] = ..., label_shape: _Optional[_Iterable[int]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class Sample(_message.Message):
-    __slots__ = ("index", "epoch", "volume", "affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "brightness", "gamma", "replaces")
+    __slots__ = ("index", "epoch", "volume", "affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "brightness", "gamma", "replaces", "label_rule", "outside_label", "border")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
@@ -375,6 +383,9 @@ class Sample(_message.Message):
     BRIGHTNESS_FIELD_NUMBER: _ClassVar[int]
     GAMMA_FIELD_NUMBER: _ClassVar[int]
     REPLACES_FIELD_NUMBER: _ClassVar[int]
+    LABEL_RULE_FIELD_NUMBER: _ClassVar[int]
+    OUTSIDE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    BORDER_FIELD_NUMBER: _ClassVar[int]
     index: int
     epoch: int
     volume: str
@@ -390,7 +401,10 @@ class Sample(_message.Message):
     brightness: float
     gamma: float
     replaces: str
-    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., replaces: _Optional[str] = ...) -> None: ...
+    label_rule: str
+    outside_label: int
+    border: str
+    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., replaces: _Optional[str] = ..., label_rule: _Optional[str] = ..., outside_label: _Optional[int] = ..., border: _Optional[str] = ...) -> None: ...
 
 class WarpPart(_message.Message):
     __slots__ = ("item", "header", "image_offset", "label_offset", "last", "image", "label")
@@ -429,7 +443,7 @@ class WarpItem(_message.Message):
     def __init__(self, image_shape: _Optional[_Iterable[int]] = ..., image_dtype: _Optional[str] = ..., has_label: bool = ..., output_shape: _Optional[_Iterable[int]] = ..., output_dtype: _Optional[_Union[ImageDtype, str]] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., transform: _Optional[_Union[Transform, _Mapping]] = ...) -> None: ...
 
 class Transform(_message.Message):
-    __slots__ = ("affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "pivot", "brightness", "gamma", "occlusion_label", "keep_occluded_label", "keep_labels")
+    __slots__ = ("affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "pivot", "brightness", "gamma", "occlusion_label", "keep_occluded_label", "keep_labels", "label_rule", "outside_label", "border", "fills", "ignore_label")
     AFFINE_FIELD_NUMBER: _ClassVar[int]
     FILL_FIELD_NUMBER: _ClassVar[int]
     NOISE_STD_FIELD_NUMBER: _ClassVar[int]
@@ -445,6 +459,11 @@ class Transform(_message.Message):
     OCCLUSION_LABEL_FIELD_NUMBER: _ClassVar[int]
     KEEP_OCCLUDED_LABEL_FIELD_NUMBER: _ClassVar[int]
     KEEP_LABELS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_RULE_FIELD_NUMBER: _ClassVar[int]
+    OUTSIDE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    BORDER_FIELD_NUMBER: _ClassVar[int]
+    FILLS_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_LABEL_FIELD_NUMBER: _ClassVar[int]
     affine: _containers.RepeatedScalarFieldContainer[float]
     fill: float
     noise_std: float
@@ -460,7 +479,12 @@ class Transform(_message.Message):
     occlusion_label: int
     keep_occluded_label: bool
     keep_labels: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., pivot: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., occlusion_label: _Optional[int] = ..., keep_occluded_label: bool = ..., keep_labels: _Optional[_Iterable[int]] = ...) -> None: ...
+    label_rule: str
+    outside_label: int
+    border: str
+    fills: _containers.RepeatedScalarFieldContainer[float]
+    ignore_label: int
+    def __init__(self, affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., pivot: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., occlusion_label: _Optional[int] = ..., keep_occluded_label: bool = ..., keep_labels: _Optional[_Iterable[int]] = ..., label_rule: _Optional[str] = ..., outside_label: _Optional[int] = ..., border: _Optional[str] = ..., fills: _Optional[_Iterable[float]] = ..., ignore_label: _Optional[int] = ...) -> None: ...
 
 class WarpedPart(_message.Message):
     __slots__ = ("item", "header", "image_offset", "label_offset", "last", "image", "label")
