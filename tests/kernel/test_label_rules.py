@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from augclient.contract import BORDERS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from augserver.augment.sample import SampleParams
 from augserver.errors import RecipeError
+from augserver.kernel import Backend, open_backend
+from augserver.kernel.cpu import instruction_sets
 
 LABELS = (0, 1, 2, 7, 255)
 
@@ -142,3 +149,36 @@ def test_what_has_no_meaning_is_refused(wrong, message, make_volume, backend):
     volume = make_volume(np.zeros((1, 2, 3, 4), np.int16), np.zeros((2, 3, 4), np.uint8))
     with pytest.raises(RecipeError, match=message):
         backend.augment([volume], [SampleParams(affine=np.eye(3, 4, dtype=np.float32), **wrong)], np.zeros((1, 1, 2, 3, 4), np.float32))
+
+
+@pytest.fixture(scope="module")
+def builds() -> Iterator[list[Backend]]:
+    """The reference, then the vector builds."""
+    opened = [open_backend("cpu", threads=1, isa=isa) for isa in reversed(instruction_sets())]
+    yield opened
+    for each in opened:
+        each.close()
+
+
+QUARTERS = st.integers(-6, 6).map(lambda n: n / 4)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.lists(QUARTERS, min_size=12, max_size=12),
+    st.sampled_from(BORDERS),
+    st.sampled_from([None, frozenset({1, 2}), frozenset({0, 3})]),
+    st.integers(0, 3),
+    st.integers(0, 2**32 - 1),
+)
+def test_ties_fall_the_same_way_on_every_build(builds, make_volume, shape, entries, border, keep, outside, seed):
+    """On a grid of quarters of a voxel every weight is exact, so that sums are often equal."""
+    label = np.random.default_rng(seed).integers(0, 4, shape).astype(np.uint8)
+    affine = np.array(entries, np.float32).reshape(3, 4)
+    found = [
+        sample(each, make_volume, label, (3, 5, 70), affine=affine, border=border, keep_labels=keep, outside_label=outside).tobytes()
+        for each in builds
+    ]
+    assert len(builds) > 1
+    assert len(set(found)) == 1
