@@ -24,7 +24,7 @@ AUG_HOSTDEV void prefetch(const T* volume, int64_t ahead, const int32_t* __restr
 
 /// The row's voxels [from, to), whose places find_places or find_places_clamped has found: one channel of the image.
 template <bool CLAMPED, class T>
-AUG_HOSTDEV void sample_channel(const Params& p, int c, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, float* out) {
+AUG_HOSTDEV void sample_row(const Params& p, int c, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, float* out) {
     const T* channel = reinterpret_cast<const T*>(p.image) + c * walk.channel_stride;
     const auto sample = [&](auto voxel) {
         if constexpr (CLAMPED) interpolate_clamped(channel, from, to, s, voxel, out);
@@ -38,7 +38,7 @@ AUG_HOSTDEV void sample_channel(const Params& p, int c, const RowClip& clip, con
     } else if (p.flags & LIMITS) {
         sample(limits);
     } else {
-        sample(AsStored{});
+        sample(Unchanged{});
     }
 }
 
@@ -55,13 +55,13 @@ AUG_HOSTDEV void sample_labels(const Params& p, const RowClip& clip, const Walk&
 
 /// Voxels [x0, x1) of the row under EDGE, wherever their places lie; value and label as of sample_segment, for voxel x0.
 template <class T>
-AUG_STAGE void sample_edge(const Params& p, const Walk& walk, const RowClip& clip, int z, int y, int x0, int x1, RowScratch& s, float* value,
-                           int value_stride, uint8_t* label) {
+AUG_STAGE void sample_edge(const Params& p, const Walk& walk, const RowClip& clip, int z, int y, int x0, int x1, RowScratch& s,
+                           float* value, int value_stride, uint8_t* label) {
     if (x0 >= x1) return;
     const int first = x0 / N * N, from = x0 - first, to = x1 - first;
     find_places_clamped(p, walk, z, y, first, x1, s);
     for (int c = 0; value && c < p.channels; c++) {   // by way of s.value: whole registers would overwrite what lies beside the stretch
-        sample_channel<true, T>(p, c, clip, walk, from, to, s, s.value);
+        sample_row<true, T>(p, c, clip, walk, from, to, s, s.value);
         __builtin_memcpy(value + static_cast<int64_t>(c) * value_stride, s.value + from, sizeof(float) * (x1 - x0));
     }
     if (label) sample_labels<true>(p, clip, walk, from, to, s, label - from);
@@ -80,13 +80,14 @@ AUG_STAGE void sample_segment(const Params& p, const Walk& walk, int z, int y, i
     if (to > from) {
         find_places(p, walk, z, y, clip, first, s);
         for (int c = 0; value && c < p.channels; c++)
-            sample_channel<false, T>(p, c, clip, walk, from, to, s, value + static_cast<int64_t>(c) * value_stride + (first - xa));
+            sample_row<false, T>(p, c, clip, walk, from, to, s, value + static_cast<int64_t>(c) * value_stride + (first - xa));
         if (label) sample_labels<false>(p, clip, walk, from, to, s, label + (first - xa));
     }
     if (p.flags & EDGE) {
         sample_edge<T>(p, walk, clip, z, y, xa, clip.inner0, s, value, value_stride, label);
         const int done = clip.inner1 - xa;
-        sample_edge<T>(p, walk, clip, z, y, clip.inner1, xb, s, value ? value + done : nullptr, value_stride, label ? label + done : nullptr);
+        sample_edge<T>(p, walk, clip, z, y, clip.inner1, xb, s, value ? value + done : nullptr, value_stride,
+                       label ? label + done : nullptr);
         return;
     }
     if (label) {
@@ -108,9 +109,7 @@ AUG_STAGE void sample_segment(const Params& p, const Walk& walk, int z, int y, i
         if (!value) continue;
         for (int c = 0; c < p.channels; c++) {
             const T* channel = reinterpret_cast<const T*>(p.image) + c * walk.channel_stride;
-            const Reading how(p, c);
-            value[static_cast<int64_t>(c) * value_stride + (x - xa)] =
-                (p.flags & NEAREST) ? sample_nearest(channel, p.in_shape, at, how) : sample_trilinear(channel, p.in_shape, at, how);
+            value[static_cast<int64_t>(c) * value_stride + (x - xa)] = sample_channel(p, c, channel, at);
         }
     }
 }

@@ -6,12 +6,18 @@
 
 AUG_BEGIN
 
-/// How the voxels of one image channel are read.
-struct Reading {
+/// How the voxels of one image channel are read: as they are, with fill outside.
+struct AsStored {
+    float fill;
+    static constexpr bool edge = false, limited = false;
+    static constexpr float low = 0.0f, high = 0.0f;
+};
+/// The same with EDGE or LIMITS: of another type, so that the taps of the usual case have no branches.
+struct EdgeOrLimits {
     float fill;
     bool edge, limited;
     float low, high;
-    AUG_HOSTDEV Reading(const Params& p, int channel)
+    AUG_HOSTDEV EdgeOrLimits(const Params& p, int channel)
         : fill(p.fill[channel]), edge(p.flags & EDGE), limited(p.flags & LIMITS), low(p.limit_low[channel]), high(p.limit_high[channel]) {}
 };
 
@@ -38,8 +44,8 @@ AUG_HOSTDEV T voxel_or(const T* volume, const int32_t (&shape)[3], bool edge, in
     return inside ? volume[(static_cast<int64_t>(z) * shape[1] + y) * shape[2] + x] : outside;
 }
 
-template <class T>
-AUG_HOSTDEV float tap(const T* volume, const int32_t (&shape)[3], int z, int y, int x, const Reading& how) {
+template <class T, class How>
+AUG_HOSTDEV float tap(const T* volume, const int32_t (&shape)[3], int z, int y, int x, const How& how) {
     bool inside;
     const T value = voxel_or(volume, shape, how.edge, z, y, x, T{}, inside);
     if (!inside) return how.fill;
@@ -59,8 +65,8 @@ AUG_HOSTDEV bool is_outside(const int32_t (&shape)[3], const Place& at) {
 
 /// Trilinear value: along x first, then y, then z. Taps outside count as fill and are blended (SciPy's mode "grid-constant"); with EDGE
 /// they are the nearest voxels inside (SciPy's mode "nearest").
-template <class T>
-AUG_HOSTDEV float sample_trilinear(const T* volume, const int32_t (&shape)[3], const Place& at, const Reading& how) {
+template <class T, class How>
+AUG_HOSTDEV float sample_trilinear(const T* volume, const int32_t (&shape)[3], const Place& at, const How& how) {
     const int z = at.index[0], y = at.index[1], x = at.index[2];
     if (!how.edge && is_outside(shape, at)) return how.fill;
     float plane[2];
@@ -75,9 +81,21 @@ AUG_HOSTDEV float sample_trilinear(const T* volume, const int32_t (&shape)[3], c
     return lerp<Scalar>(plane[0], plane[1], at.part[0]);
 }
 
-template <class T>
-AUG_HOSTDEV float sample_nearest(const T* volume, const int32_t (&shape)[3], const Place& at, const Reading& how) {
+template <class T, class How>
+AUG_HOSTDEV float sample_nearest(const T* volume, const int32_t (&shape)[3], const Place& at, const How& how) {
     return tap(volume, shape, nearest(at, 0), nearest(at, 1), nearest(at, 2), how);
+}
+
+template <class Image, class How>
+AUG_HOSTDEV float sample_as(const Params& p, const Image& image, const Place& at, const How& how) {
+    return (p.flags & NEAREST) ? sample_nearest(image, p.in_shape, at, how) : sample_trilinear(image, p.in_shape, at, how);
+}
+
+/// The value of a channel, before any intensity.
+template <class T>
+AUG_HOSTDEV float sample_channel(const Params& p, int channel, const T* volume, const Place& at) {
+    if (p.flags & (EDGE | LIMITS)) return sample_as(p, volume, at, EdgeOrLimits(p, channel));
+    return sample_as(p, volume, at, AsStored{p.fill[channel]});
 }
 
 AUG_END

@@ -22,7 +22,8 @@ AUG_HOSTDEV void weigh_taps(typename L::Float z, typename L::Float y, typename L
 
 /// The sum of the weights of the taps with this label.
 template <class L>
-AUG_HOSTDEV typename L::Float weigh_label(const typename L::Int (&label)[TAPS], const typename L::Float (&weight)[TAPS], typename L::Int of) {
+AUG_HOSTDEV typename L::Float weigh_label(const typename L::Int (&label)[TAPS], const typename L::Float (&weight)[TAPS],
+                                          typename L::Int of) {
     typename L::Float sum{};
     for (int k = 0; k < TAPS; k++) sum = sum + L::select(label[k] == of, weight[k], typename L::Float{});
     return sum;

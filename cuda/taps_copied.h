@@ -43,7 +43,7 @@ AUG_STAGE void fetch_clamped(const T* volume, int from, int to, RowScratch& s) {
 }
 
 /// What becomes of a voxel before it is interpolated: nothing.
-struct AsStored {
+struct Unchanged {
     AUG_HOSTDEV Wide::Float operator()(Wide::Float v) const { return v; }
 };
 struct WithinLimits {
@@ -84,7 +84,8 @@ AUG_HOSTDEV void interpolate_fetched(const T* volume, int to, const RowScratch& 
 
 /// Trilinear values of voxels [from, to) into value[from ..], in whole registers from 0 on: up to N - 1 leftovers at both ends.
 template <class T, class Voxel>
-AUG_STAGE void interpolate(const T* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel, float* value) {
+AUG_STAGE void interpolate(const T* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel,
+                           float* value) {
     fetch_pairs<T, typename PairOf<T>::Type>(volume, clip, walk, from, to, s);
     interpolate_fetched(volume, to, s, voxel, value);
 }

@@ -43,11 +43,13 @@ AUG_HOSTDEV void gather_trilinear(const T* volume, const RowClip& clip, const Wa
 }
 /// As in taps_copied.h, whose template gives way to these.
 template <class Voxel>
-AUG_STAGE void interpolate(const int16_t* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel, float* value) {
+AUG_STAGE void interpolate(const int16_t* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel,
+                           float* value) {
     gather_trilinear(volume, clip, walk, from, to, s, voxel, value);
 }
 template <class Voxel>
-AUG_STAGE void interpolate(const float* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel, float* value) {
+AUG_STAGE void interpolate(const float* volume, const RowClip& clip, const Walk& walk, int from, int to, RowScratch& s, Voxel voxel,
+                           float* value) {
     gather_trilinear(volume, clip, walk, from, to, s, voxel, value);
 }
 

@@ -38,7 +38,7 @@ AUG_HOSTDEV float fetch(const TextureImage& image, float z, float y, float x) {
 #endif
 }
 
-AUG_HOSTDEV float sample_trilinear(const TextureImage& image, const int32_t (&shape)[3], const Place& at, const Reading& how) {
+AUG_HOSTDEV float sample_trilinear(const TextureImage& image, const int32_t (&shape)[3], const Place& at, const AsStored& how) {
     float inside = 1.0f, c[3];
     for (int d = 0; d < 3; d++) {
         inside *= covered(at.index[d], at.part[d], shape[d]);
@@ -47,13 +47,17 @@ AUG_HOSTDEV float sample_trilinear(const TextureImage& image, const int32_t (&sh
     return inside == 0.0f ? how.fill : fetch(image, c[0], c[1], c[2]) + how.fill * (1.0f - inside);
 }
 
-AUG_HOSTDEV float sample_nearest(const TextureImage& image, const int32_t (&shape)[3], const Place& at, const Reading& how) {
+AUG_HOSTDEV float sample_nearest(const TextureImage& image, const int32_t (&shape)[3], const Place& at, const AsStored& how) {
     int n[3];
     for (int d = 0; d < 3; d++) {
         n[d] = nearest(at, d);
         if (n[d] < 0 || n[d] >= shape[d]) return how.fill;
     }
     return fetch(image, static_cast<float>(n[0]), static_cast<float>(n[1]), static_cast<float>(n[2]));
+}
+
+AUG_HOSTDEV float sample_channel(const Params& p, int channel, const TextureImage& image, const Place& at) {
+    return sample_as(p, image, at, AsStored{p.fill[channel]});
 }
 
 AUG_END

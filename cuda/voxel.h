@@ -60,7 +60,6 @@ AUG_HOSTDEV void augment_block(const Params& p, uint64_t block, const ChannelRun
     const Tone tone(p);
     for (int channel = 0; channel < p.channels; channel++) {
         const auto image = Source<T>::of(p, channel);
-        const Reading how(p, channel);
         float noise[BLOCK] = {0.0f, 0.0f, 0.0f, 0.0f};
         if (p.flags & NOISE) normals_of_block(p.key, static_cast<uint32_t>(channel), block, noise);
 #if defined(__CUDA_ARCH__)
@@ -70,9 +69,9 @@ AUG_HOSTDEV void augment_block(const Params& p, uint64_t block, const ChannelRun
             if (first + i >= voxels) break;
             float v;
             if (hidden[i]) {
-                v = apply_window<Scalar>(tone, how.fill);
+                v = apply_window<Scalar>(tone, p.fill[channel]);
             } else {
-                v = (p.flags & NEAREST) ? sample_nearest(image, p.in_shape, at[i], how) : sample_trilinear(image, p.in_shape, at[i], how);
+                v = sample_channel(p, channel, image, at[i]);
                 if (!runs) v = apply_tone<Scalar>(tone, v, noise[i]);
             }
             if (runs) {

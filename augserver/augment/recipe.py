@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
-from augclient.contract import BORDERS, DEFAULT_FILL, IGNORE_CLASS, LABEL_RULES, SAMPLERS
+from augclient.contract import BORDERS, DEFAULT_FILL, IGNORE_CLASS, LABEL_RULES, SAMPLERS, ignored_label
 from augclient.nearest import nearest
 from augclient.wire.v1 import augserver_pb2 as pb
 from google.protobuf.message import Message
@@ -56,7 +56,7 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
             _refuse_name(f"output.{key}", name, allowed)
     if output.sampler == "texture" and output.border == "edge":
         raise RecipeError('output.border: got "edge", which output.sampler "texture" does not have; use "exact"')
-    ignore = next((label for label, name in classes.items() if name == IGNORE_CLASS), None)
+    ignore = ignored_label(classes)
     fill = output.fill if output.HasField("fill") else DEFAULT_FILL[modality]
     return CompiledRecipe(
         crop=_crop(recipe_pb.crop),

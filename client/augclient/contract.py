@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 MAX_CHANNELS = 8
 """Of an image; cuda/params.h has it once more."""
 
@@ -18,7 +20,7 @@ BORDERS = ("fill", "edge")
 """What lies outside a volume: a fill, or its nearest voxel; the first is the default."""
 
 IGNORE_CLASS = "ignore"
-"""Name of the class whose voxels have no say: never drawn as foreground, kept inside an occluded slab and by labels.keep."""
+"""Name of the class whose voxels have no say: no foreground, no part of a loss; an occluded slab and labels.keep leave it as it is."""
 
 DEFAULT_FILL = {"ct": -1000.0, "mr": 0.0}
 """By modality: what lies outside of a volume, unless the recipe says otherwise."""
@@ -28,3 +30,8 @@ EXIT_NOTHING_USABLE = 2
 
 EXIT_SOME_REFUSED = 3
 """A command that reports on many scans took some of them, and says why it refused the others."""
+
+
+def ignored_label(classes: Mapping[int, str]) -> int | None:
+    """The id of the class that has no say; None where no class (id -> name) is called so."""
+    return next((label for label, name in classes.items() if name == IGNORE_CLASS), None)

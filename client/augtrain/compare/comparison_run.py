@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import keras
+from augclient.contract import ignored_label
 from augclient.errors import DivergedError
 
 from augtrain.compare.cells import Cell, CompareConfig
@@ -35,7 +36,7 @@ def compare(config: CompareConfig, *, progress: CompareProgress | None = None) -
     find_network(template)
     dataset, volumes = ask_dataset(template)
     for loss in config.losses:
-        parse_loss(loss, class_voxels=volumes.class_voxels)
+        parse_loss(loss, class_voxels=volumes.class_voxels, ignore=ignored_label(volumes.classes))
     identity = config.identity(dataset.fingerprint, keras.backend.backend())
     cells = config.cells()
     with open_results(template.out, identity) as kept:

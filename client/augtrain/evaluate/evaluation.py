@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from augclient.contract import ignored_label
 from augclient.errors import AugError
 from numpy.typing import NDArray
 
@@ -74,7 +75,8 @@ def evaluate(
     Args:
         cases, refused: of find_cases().
         classes: id -> name. None: those that the files' headers name; if none does, the ids that the files hold.
-        ignore, boundary_tolerance_mm: as of report().
+        ignore: as of report(); None: the class named "ignore", where there is one.
+        boundary_tolerance_mm: as of report().
         on_case: called with a case's name when it is done.
     Returns:
         see Evaluation. A case is refused if a file cannot be trusted, the grids differ, ids lie outside the classes, or headers call a
@@ -96,6 +98,7 @@ def evaluate(
             done(case.name)
     names = None if classes is not None else CommonNames(file for each in opened for file in each.files)
     known = classes if names is None else names.classes or None
+    ignore = ignored_label(known or {}) if ignore is None else ignore
     for each in opened:
         said = []
         if each.turn:

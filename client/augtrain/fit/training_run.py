@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from augclient import Dataset
-from augclient.contract import DEFAULT_FILL
+from augclient.contract import DEFAULT_FILL, ignored_label
 from augclient.errors import ConfigError, StateError
 from numpy.typing import NDArray
 
@@ -96,7 +96,7 @@ def fit(
     with hold_folder(config.out) as out, connect_server(config) as server, StopRequest() as stop:
         dataset = server.dataset()
         volumes = split_volumes(dataset, config.batches, config.validation, config.recipe)
-        objective = parse_loss(config.loss, class_voxels=volumes.class_voxels)
+        objective = parse_loss(config.loss, class_voxels=volumes.class_voxels, ignore=ignored_label(volumes.classes))
         classes = {id: name for id, name in volumes.classes.items() if id != objective.ignore}
         _check_occluded_label(config, classes, objective)
         channels = _channels(dataset, volumes)

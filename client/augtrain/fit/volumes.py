@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from augclient import Dataset, Recipe
+from augclient.contract import IGNORE_CLASS, ignored_label
 from augclient.errors import ConfigError, NotFoundError, StateError
 
 from augtrain.fit.sections import BatchConfig, ValidationConfig
@@ -62,13 +63,13 @@ def split_volumes(dataset: Dataset, batches: BatchConfig, validation: Validation
 
 
 def _keep(classes: dict[int, str], recipe: Recipe) -> dict[int, str]:
-    """The classes that are left; labels of the others become 0."""
+    """The classes that are left, with the ignored one; labels of the others become 0."""
     names = recipe.to_dict().get("labels", {}).get("keep")
     for name in names or ():
         if name not in classes.values():
             raise NotFoundError(f"labels.keep of the recipe: there is no class {name!r}{name_nearest(name, list(classes.values()))}")
-    kept = {id: name for id, name in sorted(classes.items()) if names is None or name in names or id == 0}
-    if len({0, *kept}) < 2:
+    kept = {id: name for id, name in sorted(classes.items()) if names is None or name in names or id == 0 or name == IGNORE_CLASS}
+    if not kept.keys() - {0, ignored_label(kept)}:
         raise StateError("the dataset has no class besides the background, so there is nothing to learn; ingest it with labels")
     return {0: "background"} | kept
 

@@ -43,19 +43,21 @@ _UNWRITTEN = {"name", "reduction", "curve"}  # a curve is a function: it has no 
 _TERM = re.compile(r"(?:(?P<weight>[^*:()]+)\*)?(?P<name>\w+)(?::(?P<options>[^()]*))?(?P<inner>\(.*\))?")
 
 
-def parse_loss(loss: str | Mapping[str, Any], *, class_voxels: PerClass | None = None) -> SegmentationLoss:
+def parse_loss(loss: str | Mapping[str, Any], *, class_voxels: PerClass | None = None, ignore: int | None = None) -> SegmentationLoss:
     """The loss that a text or a table describes.
 
     Args:
         loss: as above.
         class_voxels: voxels by id in the dataset, for the losses that weigh by frequency and are not told another.
+        ignore: id without a say, unless the description names one.
     Raises:
         ConfigError: a name or key that does not exist (names the nearest), text that has no meaning, or a value that is not allowed.
     """
-    return _build(_read(loss) if isinstance(loss, str) else loss, class_voxels)
+    told = _build(loss, class_voxels, None)
+    return told if ignore is None or told.ignore is not None else _build(loss, class_voxels, ignore)
 
 
-def _build(table: str | Mapping[str, Any], class_voxels: PerClass | None) -> SegmentationLoss:
+def _build(table: str | Mapping[str, Any], class_voxels: PerClass | None, ignore: int | None) -> SegmentationLoss:
     if isinstance(table, str):
         table = _read(table)
     if not isinstance(table, Mapping):
@@ -69,13 +71,15 @@ def _build(table: str | Mapping[str, Any], class_voxels: PerClass | None) -> Seg
         if key not in keys:
             raise ConfigError(f"loss {name}: there is no option {key!r}{_nearest(str(key), keys)}")
     if name == "sum":
-        options["losses"] = [_build(each, class_voxels) for each in _list(name, options, "losses")]
+        options["losses"] = [_build(each, class_voxels, ignore) for each in _list(name, options, "losses")]
     elif name == "multi_resolution":
         if "loss" not in options:
             raise ConfigError("loss multi_resolution: of what? Allowed: multi_resolution(dice), or a table with a loss")
-        options["loss"] = _build(options["loss"], class_voxels)
+        options["loss"] = _build(options["loss"], class_voxels, ignore)
     elif class_voxels is not None and "class_voxels" in keys:
         options.setdefault("class_voxels", class_voxels)
+    if ignore is not None and "ignore" in keys:
+        options.setdefault("ignore", ignore)
     try:
         return LOSSES[name](**options)
     except (TypeError, ValueError) as error:

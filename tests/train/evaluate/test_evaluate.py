@@ -149,6 +149,18 @@ def test_ignore_and_tolerance_reach_the_scores(folders: tuple[Path, Path], capsy
     assert found["boundary_tolerance_mm"] == 2.5
 
 
+def test_a_class_that_is_named_ignore_is_ignored(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predicted, true = folders
+    ids = labels(0)
+    ids[:, :, :8] = 9
+    save(true / "a.nii.gz", ids)
+    classes = tmp_path / "classes.toml"
+    classes.write_text('0 = "background"\n1 = "liver"\n2 = "bone"\n9 = "ignore"\n')
+    found = scores(capsys, predicted, true, "--classes", classes)["volumes"]["a"]
+    assert found["voxels"] == 5 * 17 * 13
+    assert "9" not in found["classes"]
+
+
 def test_a_tilted_scan_of_real_life_is_scored(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     affine = nibabel.load(shared_data / "niivue_mr_oblique" / "shear.nii.gz").affine
     ids = np.zeros((6, 8, 10), np.uint8)

@@ -159,6 +159,24 @@ def other_address(tmp_path: Path, torsos: Path, start_server: Callable[[Path], s
     return start_server(tmp_path / "less.zarr")
 
 
+def test_a_class_that_is_named_ignore_is_not_learnt(
+    make_config: Callable[..., FitConfig], tmp_path: Path, torsos: Path, start_server: Callable[[Path], str]
+) -> None:
+    from augserver.store import Dataset, DatasetWriter
+
+    whole = Dataset.open(torsos)
+    ignored = max(whole.classes)
+    with DatasetWriter(tmp_path / "ignored.zarr", modality="ct", classes={**whole.classes, ignored: "ignore"}) as writer:
+        for id in whole.volumes:
+            volume = whole.read(id)
+            writer.write(id, volume.image, volume.label, volume.info.spacing_mm, volume.info.affine, {})
+        writer.finish()
+    config = make_config({"server": start_server(tmp_path / "ignored.zarr"), "steps": 5, "recipe.output": {"outside_label": "ignore"}})
+    fit(config)
+    learnt = json.loads((config.out / "model" / "card.json").read_text())["classes"]
+    assert {int(id): name for id, name in learnt.items()} == {0: "background"} | {id: n for id, n in whole.classes.items() if id != ignored}
+
+
 def test_a_checkpoint_of_another_dataset_or_model_is_refused(make_config: Callable[..., FitConfig], other_address: str) -> None:
     fit(make_config({"steps": 2, "validation.volumes": []}))
     for changes, message in (

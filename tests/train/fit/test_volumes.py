@@ -73,6 +73,14 @@ def test_voxels_are_counted_in_training_volumes_and_by_kept_classes() -> None:
     assert (kept.classes, kept.class_voxels) == ({0: "background", 1: "liver"}, {0: 2115, 1: 45})
 
 
+def test_the_ignored_class_is_always_kept_and_is_none_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CLASSES, 1, "ignore")
+    assert split(IDS[:4], recipe={"labels": {"keep": ["bone"]}}).classes == {0: "background", 1: "ignore", 4: "bone"}
+    monkeypatch.delitem(CLASSES, 4)
+    with pytest.raises(StateError, match="no class besides the background"):
+        split_volumes(dataset(IDS[:4], {0: 700, 1: 15}), BATCHES, ValidationConfig(), Recipe())
+
+
 @pytest.mark.parametrize(
     ("validation", "recipe", "error", "message"),
     [

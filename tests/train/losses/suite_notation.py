@@ -96,3 +96,14 @@ def test_curves_that_are_none_are_refused() -> None:
 
 def test_uniform_weights_need_and_keep_no_counts() -> None:
     assert parse_loss("dice", class_voxels={}).get_config()["class_voxels"] is None
+
+
+@pytest.mark.parametrize("text", ["iou", "cross_entropy:class_weights=inverse+0.5*dice:weighting=simple", "multi_resolution(iou+dice)"])
+def test_an_ignored_id_is_that_of_all_losses_unless_one_is_named(text: str) -> None:
+    voxels = {0: 90, 1: 5, 2: 40}
+    loss = parse_loss(text, class_voxels=voxels, ignore=2)
+    assert loss.ignore == 2
+    parts = getattr(loss, "losses", [getattr(loss, "loss", loss)])
+    assert {each.ignore for each in parts} == {2}
+    named = parse_loss(text.replace("iou", "iou:ignore=7").replace("dice:", "dice:ignore=7,"), class_voxels=voxels, ignore=2)
+    assert named.ignore == 7
