@@ -79,4 +79,5 @@ def _sample_message(params: SampleParams) -> pb.Sample:
         label_rule=params.label_rule,
         outside_label=params.outside_label,
         border=params.border,
+        fills=params.fills or (),
     )

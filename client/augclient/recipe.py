@@ -150,7 +150,8 @@ def _worded_field(field: FieldDescriptor) -> FieldDescriptor | None:
 
 
 def _word(worded: FieldDescriptor, field: FieldDescriptor) -> str:
-    return worded.name.removesuffix(f"_{field.name}")
+    word: str = worded.name.removesuffix(f"_{field.name}")
+    return word
 
 
 def _is_repeated(field: FieldDescriptor) -> bool:

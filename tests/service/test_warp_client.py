@@ -50,6 +50,32 @@ def nothing_is_left(running) -> Iterator[None]:
     assert running.server.service.warps.statistics().used_bytes == 0
 
 
+def test_a_transform_says_how_labels_are_taken_and_what_lies_outside(server):
+    volume = image_of(3, channels=2), label_of(3)
+    inside = np.ones(SHAPE, bool)
+    found = {}
+    for rule in ("nearest", "linear"):
+        for border in ("fill", "edge"):
+            transform = augclient.Transform(affine=AFFINE, label_rule=rule, outside_label=99, border=border, fills=(-5.0, 8.0))
+            ((image, label),) = server.warp([volume], transform, shape=SHAPE)
+            for channel, fill in zip((0, 1), (-5.0, 8.0), strict=True):
+                one, ids = warp(
+                    volume[0][channel], AFFINE, SHAPE, label=volume[1], fill=fill, label_rule=rule, outside_label=99, border=border
+                )
+                np.testing.assert_array_equal(image[channel], one)
+                np.testing.assert_array_equal(label, ids)
+            found[rule, border] = label
+            inside &= label != 99
+    assert not inside.all()
+    assert (found["nearest", "edge"] != 99).all()
+    assert (found["nearest", "fill"][inside] == found["nearest", "edge"][inside]).all()
+    assert (found["nearest", "edge"] != found["linear", "edge"]).any()
+    with pytest.raises(RecipeError, match="item 0: transform: fills is given for 3 channels; allowed: 2"):
+        list(server.warp([volume], augclient.Transform(affine=AFFINE, fills=(1, 2, 3)), shape=SHAPE))
+    with pytest.raises(RecipeError, match="label_rule is 'lin'; allowed: 'nearest', 'linear'"):
+        list(server.warp([volume], augclient.Transform(affine=AFFINE, label_rule="lin"), shape=SHAPE))
+
+
 def test_each_volume_gives_what_the_kernel_gives_in_its_own_form(server):
     volumes = [image_of(0), image_of(1, channels=2), (image_of(2), label_of(2)), image_of(3).astype(np.float32) + 0.25, (image_of(4), None)]
     one, two, three, four, five = server.warp(volumes, augclient.Transform(affine=AFFINE, fill=-5.0), shape=SHAPE)

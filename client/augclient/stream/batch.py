@@ -29,6 +29,7 @@ class Sample:
         label_rule: "nearest" or "linear".
         outside_label: label of what lies outside the volume, where border is "fill".
         border: "fill" or "edge".
+        fills: one fill for each channel, in place of `fill`; None: `fill` for all.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Sample:
     label_rule: str = LABEL_RULES[0]
     outside_label: int = 0
     border: str = BORDERS[0]
+    fills: tuple[float, ...] | None = None
 
 
 class Batch:
@@ -120,4 +122,5 @@ def _sample(message: pb.Sample) -> Sample:
         label_rule=message.label_rule or LABEL_RULES[0],
         outside_label=message.outside_label,
         border=message.border or BORDERS[0],
+        fills=tuple(message.fills) or None,
     )

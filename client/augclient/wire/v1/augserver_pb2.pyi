@@ -367,7 +367,7 @@ class BatchHeader(_message.Message):
     def __init__(self, image_shape: _Optional[_Iterable[int]] = ..., image_dtype: _Optional[str] = ..., label_shape: _Optional[_Iterable[int]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class Sample(_message.Message):
-    __slots__ = ("index", "epoch", "volume", "affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "brightness", "gamma", "replaces", "label_rule", "outside_label", "border")
+    __slots__ = ("index", "epoch", "volume", "affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "brightness", "gamma", "replaces", "label_rule", "outside_label", "border", "fills")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
@@ -386,6 +386,7 @@ class Sample(_message.Message):
     LABEL_RULE_FIELD_NUMBER: _ClassVar[int]
     OUTSIDE_LABEL_FIELD_NUMBER: _ClassVar[int]
     BORDER_FIELD_NUMBER: _ClassVar[int]
+    FILLS_FIELD_NUMBER: _ClassVar[int]
     index: int
     epoch: int
     volume: str
@@ -404,7 +405,8 @@ class Sample(_message.Message):
     label_rule: str
     outside_label: int
     border: str
-    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., replaces: _Optional[str] = ..., label_rule: _Optional[str] = ..., outside_label: _Optional[int] = ..., border: _Optional[str] = ...) -> None: ...
+    fills: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., replaces: _Optional[str] = ..., label_rule: _Optional[str] = ..., outside_label: _Optional[int] = ..., border: _Optional[str] = ..., fills: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class WarpPart(_message.Message):
     __slots__ = ("item", "header", "image_offset", "label_offset", "last", "image", "label")
