@@ -46,6 +46,27 @@ def loader_of(dataset: Any, workers: int = 0, **how: Any) -> Any:
     return DataLoader(dataset, batch_size=None, num_workers=workers, **({"timeout": 60} | how if workers else {}))
 
 
+def break_off(loader: Any, capfd: Any) -> tuple[int, str]:
+    """The first batch of a pass that then ends, and what was written to stderr meanwhile.
+
+    PyTorch lets a worker's interpreter end while the thread that feeds its queue is still inside THPStorage_shareFd, and when that thread
+    then asks for the GIL it aborts the process (seen in a core dump of torch 2.13). Nothing is lost by it, and it is not ours to mend.
+    """
+    iterator = iter(loader)
+    step = step_of(next(iterator))
+    ended = ""
+    try:
+        iterator._shutdown_workers()
+    except RuntimeError as error:
+        ended = str(error)
+    del iterator
+    said: str = capfd.readouterr().err
+    if ended:
+        assert "is killed by signal: Aborted" in ended
+        assert "terminate called without an active exception" in said
+    return step, said
+
+
 def test_passes_go_on_or_are_the_same(make: Any) -> None:
     for passes, wanted in (("continue", [range(8), range(8, 16), range(16, 24)]), ("same", [range(8)] * 3)):
         loader = loader_of(make(passes=passes))
@@ -159,7 +180,7 @@ def test_copies_have_passes_of_their_own(make: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_workers_go_on_and_resume(make: Any, context: str, persistent: bool) -> None:
+def test_workers_go_on_and_resume(make: Any, context: str, persistent: bool, capfd: Any) -> None:
     dataset = make()
     loader = loader_of(dataset, 2, persistent_workers=persistent, multiprocessing_context=context)
     for epoch in range(2):
@@ -176,7 +197,10 @@ def test_workers_go_on_and_resume(make: Any, context: str, persistent: bool) -> 
     assert [steps_of(loader), steps_of(loader)] == [[21, 22, 23], list(range(24, 32))]
     dataset.set_epoch(1)
     assert steps_of(loader) == list(range(8, 16))
-    next(iter(loader))  # broken off: nobody knows what the workers had made
+    if persistent:
+        next(iter(loader))
+    else:
+        break_off(loader, capfd)  # nobody knows what the workers had made
     assert steps_of(loader) == list(range(24, 32))
 
 
@@ -185,10 +209,10 @@ def test_a_pass_of_workers_that_was_broken_off_is_told(make: Any, capfd: Any) ->
     for steps, words in ((8, "begins behind its last batch, at 8"), (None, "begins behind what they had made, at")):
         dataset = make(steps=steps)
         loader = loader_of(dataset, 2, multiprocessing_context="spawn")  # whose workers log to stderr
-        assert step_of(next(iter(loader))) == 0
-        later = step_of(next(iter(loader)))
+        assert break_off(loader, capfd)[0] == 0
+        later, said = break_off(loader, capfd)
         assert later == 8 if steps else 0 < later < 12
-        assert words in capfd.readouterr().err
+        assert words in said
 
 
 @pytest.mark.slow
