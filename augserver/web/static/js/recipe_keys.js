@@ -164,6 +164,33 @@ export function recipeSections(dataset, shown) {
           ],
           neutral: "exact",
         },
+        {
+          key: "border",
+          title: "Border",
+          kind: "choice",
+          options: [
+            ["fill", "a value and a label"],
+            ["edge", "the nearest voxel"],
+          ],
+          neutral: "fill",
+        },
+        {
+          key: "labels",
+          title: "Labels between voxels",
+          kind: "choice",
+          options: [
+            ["nearest", "the nearest voxel's"],
+            ["linear", "the one with most weight"],
+          ],
+          neutral: "nearest",
+        },
+        {
+          key: "outside_label",
+          title: "Label outside",
+          kind: "choice",
+          options: [[0, "background"], ...classes, [255, "255, to be ignored"]],
+          neutral: 0,
+        },
       ],
     },
   ];
