@@ -17,8 +17,9 @@ __device__ __forceinline__ void augment(const aug::Params* params) {
 
 }  // namespace
 
-// Registers per thread, ptxas 13.0: int16 and float32 128, 116 on sm_100 (the four places and their taps, kept so that four voxels' loads are
-// under way at once), texture 118 and fewer: 512 threads on a multiprocessor, 25 % of its places on sm_80 to sm_100, 33 % on sm_86, 89 and 120, half on 75.
+// Registers per thread, ptxas 13.0: int16 and float32 128 (121 on sm_120; the four places and their taps, kept so that four voxels' loads
+// are under way at once), texture 123 and fewer: 512 threads on a multiprocessor, 25 % of its places on sm_80 to sm_100, 33 % on sm_86, 89
+// and 120, half on 75. What is seldom (EDGE, LIMITS, labels by weight) stands beside that code: in it, loads would wait at branches.
 // A bound of more blocks, (128, 5), (64, 9), (256, 3), makes ptxas use 96 or 80 and spill 144 or 212 bytes on all but sm_120: refused.
 // (128) and (256, 2) give the same 128, so that the size of a block is free at launch: bench_gpu.py compares 64, 128 and 256.
 extern "C" __global__ void __launch_bounds__(256) augment_int16(const aug::Params* params) { augment<int16_t>(params); }

@@ -63,22 +63,22 @@ AUG_HOSTDEV bool is_outside(const int32_t (&shape)[3], const Place& at) {
     return false;
 }
 
+/// The value within one plane, from two rows.
+template <class T, class How>
+AUG_HOSTDEV float sample_bilinear(const T* volume, const int32_t (&shape)[3], int z, const Place& at, const How& how) {
+    const int y = at.index[1], x = at.index[2];
+    const float row0 = lerp<Scalar>(tap(volume, shape, z, y, x, how), tap(volume, shape, z, y, x + 1, how), at.part[2]);
+    const float row1 = lerp<Scalar>(tap(volume, shape, z, y + 1, x, how), tap(volume, shape, z, y + 1, x + 1, how), at.part[2]);
+    return lerp<Scalar>(row0, row1, at.part[1]);
+}
+
 /// Trilinear value: along x first, then y, then z. Taps outside count as fill and are blended (SciPy's mode "grid-constant"); with EDGE
 /// they are the nearest voxels inside (SciPy's mode "nearest").
 template <class T, class How>
 AUG_HOSTDEV float sample_trilinear(const T* volume, const int32_t (&shape)[3], const Place& at, const How& how) {
-    const int z = at.index[0], y = at.index[1], x = at.index[2];
     if (!how.edge && is_outside(shape, at)) return how.fill;
-    float plane[2];
-#if defined(__CUDA_ARCH__)
-#pragma unroll
-#endif
-    for (int k = 0; k < 2; k++) {
-        const float row0 = lerp<Scalar>(tap(volume, shape, z + k, y, x, how), tap(volume, shape, z + k, y, x + 1, how), at.part[2]);
-        const float row1 = lerp<Scalar>(tap(volume, shape, z + k, y + 1, x, how), tap(volume, shape, z + k, y + 1, x + 1, how), at.part[2]);
-        plane[k] = lerp<Scalar>(row0, row1, at.part[1]);
-    }
-    return lerp<Scalar>(plane[0], plane[1], at.part[0]);
+    const int z = at.index[0];
+    return lerp<Scalar>(sample_bilinear(volume, shape, z, at, how), sample_bilinear(volume, shape, z + 1, at, how), at.part[0]);
 }
 
 template <class T, class How>

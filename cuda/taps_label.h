@@ -24,6 +24,14 @@ struct Mixed {
     }
 };
 
+/// The eight taps of N places.
+struct WideTaps {
+    Wide::Int labels[TAPS];
+    Wide::Float weights[TAPS];
+    AUG_HOSTDEV Wide::Int label(int k) const { return labels[k]; }
+    AUG_HOSTDEV Wide::Float weight(int k) const { return weights[k]; }
+};
+
 /// Settles the labels that are set aside.
 AUG_STAGE void settle(const Params& p, const Mixed& mixed, const RowScratch& s, uint8_t* out) {
     if (p.flags & KEEP_LABELS) {
@@ -42,20 +50,19 @@ AUG_STAGE void settle(const Params& p, const Mixed& mixed, const RowScratch& s, 
         // memory behind `count` holds leftovers: those lanes are not stored
         const auto a = load<Wide::Int>(mixed.word + first), b = load<Wide::Int>(mixed.word + first + N / 2);
         const Wide::Int plane[2] = {shuffled<even_lanes>(a, b), shuffled<odd_lanes>(a, b)};   // little endian: the lower plane first
-        Wide::Int label[TAPS];
-        for (int k = 0; k < TAPS; k++) label[k] = (plane[k >> 2] >> 8 * (k & 3)) & 255;
-        Wide::Float weight[TAPS];
-        weigh_taps<Wide>(part[0], part[1], part[2], weight);
-        Wide::Int near = label[0];
-        for (int k = 1; k < TAPS; k++) {
-            const Wide::Int z = part[0] >= 0.5f, y = part[1] >= 0.5f, x = part[2] >= 0.5f;
-            near = Wide::select_int((k & 4 ? z : ~z) & (k & 2 ? y : ~y) & (k & 1 ? x : ~x), label[k], near);
+        const Wide::Int z = part[0] >= 0.5f, y = part[1] >= 0.5f, x = part[2] >= 0.5f;
+        WideTaps taps;
+        Wide::Int near{};
+        for (int k = 0; k < TAPS; k++) {
+            taps.labels[k] = (plane[k >> 2] >> 8 * (k & 3)) & 255;
+            taps.weights[k] = weight_of<Wide>(k, part[0], part[1], part[2]);
+            near = Wide::select_int((k & 4 ? z : ~z) & (k & 2 ? y : ~y) & (k & 1 ? x : ~x), taps.labels[k], near);
         }
-        const Wide::Float near_sum = weigh_label<Wide>(label, weight, near);
+        const Wide::Float near_sum = weigh_label<Wide>(taps, near);
         Wide::Int winner = near;
         for (int i = 0; i < lanes; i++) {
             if (near_sum[i] > 0.51f) continue;   // the others' sums are below 0.5
-            winner = heaviest_label<Wide>(label, weight, near, near_sum);
+            winner = heaviest_label<Wide>(taps, near, near_sum);
             break;
         }
         for (int i = 0; i < lanes; i++) out[mixed.at[first + i]] = static_cast<uint8_t>(winner[i]);

@@ -38,8 +38,8 @@ def test_every_kernel_compiles_for_every_architecture_without_spills_or_local_me
 
 
 @pytest.mark.slow
-def test_the_file_is_below_200_kb(built):
-    assert built[0].stat().st_size < 200_000
+def test_the_file_is_below_350_kb(built):
+    assert built[0].stat().st_size < 350_000
 
 
 @pytest.mark.slow
