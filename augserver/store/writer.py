@@ -12,6 +12,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -170,21 +171,24 @@ class DatasetWriter:
             "affine": affine.tolist(),
             "has_label": label is not None,
             "class_voxels": {} if label is None else {str(key): count for key, count in count_classes(label).items()},
-            "image_sha256": content_hash(image),
-            "label_sha256": None if label is None else content_hash(label),
+            "image_sha256": "",  # this, the next and the intensity are found while the voxels are packed and written
+            "label_sha256": None,
             "ome_sha256": layout.canonical_digest(viewed),
-            "intensity": [asdict(each) for each in intensity_of(image)],
+            "intensity": [],
             "provenance": dict(provenance or {}),
         }
         if added_classes:
             record["added_classes"] = {str(key): name for key, name in sorted(added_classes.items())}
         partial = self.path / (layout.PARTIAL + volume_id)
         try:
-            _write_array(partial / layout.IMAGE, image, axes="czyx")
-            if label is not None:
-                _write_label(partial, label, info_of(volume_id, record))
+            with ThreadPoolExecutor(1, thread_name_prefix="content") as helper:
+                content = helper.submit(_content_of, image, label)
+                _write_array(partial / layout.IMAGE, image, axes="czyx")
+                if label is not None:
+                    _write_label(partial, label, info_of(volume_id, record))
+                record.update(content.result())
             record["file_bytes"] = layout.shard_sizes(partial)
-            layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record})
+            layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record}, flush=False)
             layout.flush_tree(partial)
             partial.rename(self.path / volume_id)
             layout.flush_to_disk(self.path)
@@ -236,7 +240,7 @@ class DatasetWriter:
             shutil.copytree(self._folder(volume_id) / layout.IMAGE, partial / layout.IMAGE, copy_function=_link_or_copy)
             _write_label(partial, label, info_of(volume_id, record))
             record["file_bytes"] = layout.shard_sizes(partial)
-            layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record})
+            layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record}, flush=False)
             layout.flush_tree(partial)
             shutil.rmtree(staged, ignore_errors=True)  # a label given before in this run
             partial.rename(staged)
@@ -396,6 +400,15 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _content_of(image: NDArray[Any], label: NDArray[np.uint8] | None) -> dict[str, Any]:
+    """The attributes of a volume that take a pass over its voxels."""
+    return {
+        "image_sha256": content_hash(image),
+        "label_sha256": None if label is None else content_hash(label),
+        "intensity": [asdict(each) for each in intensity_of(image)],
+    }
 
 
 def _write_array(path: Path, array: NDArray[Any], *, axes: str) -> None:
