@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
+from augclient.contract import ignored_label
 from augclient.nearest import nearest
 from numpy.typing import DTypeLike, NDArray
 from zarr.buffer.cpu import NDBuffer
@@ -26,6 +27,7 @@ from augserver.store import layout
 from augserver.store.content import content_hash, dataset_fingerprint
 from augserver.store.machine_fault import is_machine_fault
 from augserver.store.records import check_files, info_of, read_record
+from augserver.store.statistics import Distribution, VolumeStatistics, merged_foreground, read_statistics, statistics_of, write_statistics
 from augserver.volume import Volume, VolumeInfo
 
 Allocate = Callable[[tuple[int, ...], DTypeLike], NDArray[Any]]
@@ -125,6 +127,52 @@ class Dataset:
         """
         self.info(volume_id)
         return dict(self._records[volume_id]["provenance"])
+
+    def statistics(self, volume_id: str) -> VolumeStatistics:
+        """The statistics of a volume's voxels, which its ingest or `compute_statistics` kept.
+
+        They are not computed here: that reads every voxel, and a dataset may lie where nobody can write.
+
+        Raises:
+            NotFoundError: as `info`.
+            StoreError: there are none, or of other voxels (its label was replaced), or their file is damaged.
+        """
+        self.info(volume_id)
+        found = read_statistics(self.path, volume_id, self._records[volume_id], ignored_label(self.classes))
+        if found is None:
+            raise StoreError(
+                f"volume {volume_id!r} of {self.path} has no statistics, or those of other voxels; "
+                f"run `augserver info {self.path} --statistics --write`"
+            )
+        return found
+
+    def compute_statistics(self, volume_id: str, *, write: bool) -> VolumeStatistics:
+        """Compute the statistics of a volume from its voxels, and keep them beside it if `write`.
+
+        Raises:
+            NotFoundError, VolumeError, UnavailableError: as `read`.
+            StoreError: they cannot be written.
+        """
+        volume = self.read(volume_id)
+        ignored = ignored_label(self.classes)
+        found = statistics_of(volume.image, volume.label, ignored)
+        if write:
+            try:
+                write_statistics(self.path, volume_id, self._records[volume_id], ignored, found)
+            except OSError as error:
+                raise StoreError(
+                    f"the statistics of volume {volume_id!r} cannot be written to {self.path} ({error}); "
+                    "make it writable, or leave out --write to see them alone"
+                ) from error
+        return found
+
+    def foreground_statistics(self) -> tuple[Distribution | None, ...]:
+        """Of each channel, the foreground of all volumes together (statistics.py says how exact); None where no volume has any.
+
+        Raises:
+            StoreError: as `statistics`, of any volume.
+        """
+        return merged_foreground(self.statistics(name) for name in self.volumes)
 
     def read(self, volume_id: str, *, allocate: Allocate = np.empty) -> Volume:
         """Decode a volume; its chunks are decoded on asyncio's pool of threads (cores + 4, at most 32), without the GIL.

@@ -3,6 +3,7 @@
     DS.zarr/                       Zarr v3 group; attributes["augserver"]: settings, classes, counts, fingerprint, digests
         zarr.json
         .augserver.lock            only while a writer lives
+        .statistics/<id>.json      of a volume's voxels; outside the fingerprint (statistics.py)
         .partial-<id>/             a volume being written; renamed to <id> when every byte is on disk
         .relabelled-<id>/          the volume with another label, whole; `finish` puts it in the place of <id>
         .replaced-<id>/            the volume before that; removed when it is done

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
-from augclient.contract import MAX_CHANNELS
+from augclient.contract import MAX_CHANNELS, ignored_label
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
@@ -30,6 +30,7 @@ from augserver.store import layout, ome
 from augserver.store.content import check_finite, content_hash, count_classes, dataset_fingerprint, storage_dtype
 from augserver.store.intensity import intensity_of
 from augserver.store.records import check_files, info_of, read_record
+from augserver.store.statistics import statistics_of, write_statistics
 from augserver.store.writer_lock import WriterLock
 from augserver.volume import VolumeInfo
 
@@ -180,16 +181,19 @@ class DatasetWriter:
         if added_classes:
             record["added_classes"] = {str(key): name for key, name in sorted(added_classes.items())}
         partial = self.path / (layout.PARTIAL + volume_id)
+        ignored = ignored_label(self.classes | dict(added_classes or {}))
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="content") as helper:
                 content = helper.submit(_content_of, image, label)
+                statistics = helper.submit(statistics_of, image, label, ignored)
                 _write_array(partial / layout.IMAGE, image, axes="czyx")
                 if label is not None:
                     _write_label(partial, label, info_of(volume_id, record))
                 record.update(content.result())
-            record["file_bytes"] = layout.shard_sizes(partial)
-            layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record}, flush=False)
-            layout.flush_tree(partial)
+                record["file_bytes"] = layout.shard_sizes(partial)
+                layout.write_attributes(partial, {"ome": viewed, layout.NAMESPACE: record}, flush=False)
+                layout.flush_tree(partial)
+            write_statistics(self.path, volume_id, record, ignored, statistics.result())
             partial.rename(self.path / volume_id)
             layout.flush_to_disk(self.path)
         except OSError as error:

@@ -76,3 +76,19 @@ def test_a_spacing_that_rounding_moved_does_not_differ(tmp_path: Path, capsys: p
     assert "2 volumes, modality ct, spacing z,y,x mm: 3, 1, 0.5" in capsys.readouterr().out
     assert run(tmp_path / "ds.zarr", "--json") == 0
     assert json.loads(capsys.readouterr().out)["spacing_mm"] == [3.0, 1.0, 0.5]
+
+
+def test_statistics_are_shown_computed_where_absent_and_kept_when_asked(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (dataset / ".statistics/two.json").unlink()
+    assert run(dataset, "--statistics") == 0
+    out = capsys.readouterr().out
+    assert "statistics one channel 1 foreground: mean 1, std 0, 0.5 % 1, 99.5 % 1" in out
+    assert "statistics two channel 2 all: mean 0.5, std 0, 0.5 % 0.5, 99.5 % 0.5" in out
+    assert "statistics two channel 1 foreground: no voxels" in out
+    assert not (dataset / ".statistics/two.json").exists()
+    assert run(dataset, "--statistics", "--write", "--json") == 0
+    report = json.loads(capsys.readouterr().out)["statistics"]
+    assert report["volumes"]["two"]["channels"][1]["all"]["count"] == 385
+    assert report["foreground"][0]["mean"] == 1
+    assert Dataset.open(dataset).statistics("two").channels[0].all.mean == 0.5
+    assert run(dataset, "--write") == 64

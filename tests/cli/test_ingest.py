@@ -210,14 +210,14 @@ def test_a_stopped_ingest_leaves_whole_volumes_and_resumes_to_the_same_fingerpri
     )
     assert stopped.returncode == code, stopped.stderr.decode()
     left = sorted(os.listdir(out))
-    assert left == ([*kept, "zarr.json"] if clean else [".augserver.lock", ".partial-b", *kept, "zarr.json"])
+    assert left == ([".statistics", *kept, "zarr.json"] if clean else [".augserver.lock", ".partial-b", ".statistics", *kept, "zarr.json"])
     if clean and times == 1:
         assert "stopped; 2 of 3 volumes stay in" in stopped.stderr.decode()
     assert run(*arguments)[0] == 0
     arguments[3] = str(tmp_path / "undisturbed.zarr")
     assert run(*arguments)[0] == 0
     assert Dataset.open(out).fingerprint == Dataset.open(tmp_path / "undisturbed.zarr").fingerprint
-    assert sorted(os.listdir(out)) == ["a", "b", "c", "zarr.json"]
+    assert sorted(os.listdir(out)) == [".statistics", "a", "b", "c", "zarr.json"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -232,10 +232,11 @@ def test_a_signal_lets_all_volumes_in_hand_be_finished_and_begins_no_other(
     arguments = ["ingest", str(scans), "--out", str(out), "--jobs", "2"]
     stopped = subprocess.run([sys.executable, "-P", "-c", STOPPED, name, "1", *arguments], capture_output=True, timeout=120, check=False)
     assert stopped.returncode == 128 + getattr(signal, name), stopped.stderr.decode()
-    kept = sorted(path.name for path in out.iterdir() if path.is_dir())
+    kept = sorted(path.name for path in out.iterdir() if path.is_dir() and path.name != ".statistics")
     assert 2 <= len(kept) <= 5
     assert f"stopped; {len(kept)} of 11 volumes stay in" in stopped.stderr.decode()
-    assert not list(out.glob(".*"))
+    assert [path.name for path in out.glob(".*")] == [".statistics"]
+    assert sorted(path.stem for path in (out / ".statistics").iterdir()) == kept
     assert run(*arguments)[0] == 0
     arguments[3] = str(tmp_path / "undisturbed.zarr")
     assert run(*arguments[:-1], "1")[0] == 0
@@ -244,14 +245,16 @@ def test_a_signal_lets_all_volumes_in_hand_be_finished_and_begins_no_other(
 
 def test_the_report_is_the_same_whatever_the_number_of_jobs_and_the_memory(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
     (scans / "broken.nrrd").write_text("no")
-    reports = []
+    reports, statistics = [], []
     for number, options in enumerate((["--jobs", "1"], ["--jobs", "4"], ["--jobs", "3", "--memory-gb", "0.000001"])):
         code, stdout, _ = run("ingest", scans, "--out", tmp_path / f"{number}.zarr", "--spacing-mm", "2", "--json", *options)
         report = json.loads(stdout)
         assert (code, len(report.pop("dataset")) > 0) == (3, True)
         reports.append(report)
+        statistics.append({file.name: file.read_bytes() for file in (tmp_path / f"{number}.zarr/.statistics").iterdir()})
     assert reports[0] == reports[1] == reports[2]
-    assert len(reports[0]["volumes"]) == 6
+    assert statistics[0] == statistics[1] == statistics[2]
+    assert len(reports[0]["volumes"]) == len(statistics[0]) == 6
 
 
 def test_the_table_says_how_scans_were_converted(scans: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
