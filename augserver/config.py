@@ -49,6 +49,8 @@ class CudaConfig:
     slot_bytes: int = 0  # results of one batch on one device; 0: a sixteenth of the device's memory, at most 1 GiB
     volume_bytes: int = 0  # volumes that stay on the device; 0: half of what the slots leave free
     texture_bytes: int = 0  # the same for the texture sampler, taken when it is used; 0: a quarter
+    stage_bytes: int = 0  # what recipe steps hand on from stage to stage, taken when it is used; 0: a sixteenth, at most 1 GiB
+    program_bytes: int = 2 * MIB  # of each slot, and pinned as often: the steps of one batch, some KB per sample
     staging_bytes: int = 32 * MIB  # pinned, four chunks through which volumes go up; smaller ones only cost more calls
     pageable: bool = False  # whether results may go to memory that is not pinned: several times slower, and without overlap
     fatbin: str = ""  # the compiled kernels; "": those of the package
@@ -63,8 +65,9 @@ class CudaConfig:
         )
         _require(2 <= self.slots <= 16, "cuda.slots", self.slots, "2 to 16; with one nothing overlaps")
         _require(1 <= self.queue <= 64, "cuda.queue", self.queue, "1 to 64")
-        for name in ("slot_bytes", "volume_bytes", "texture_bytes"):
+        for name in ("slot_bytes", "volume_bytes", "texture_bytes", "stage_bytes"):
             _require(getattr(self, name) >= 0, f"cuda.{name}", getattr(self, name), "0 or more bytes")
+        _require(4096 <= self.program_bytes <= GIB, "cuda.program_bytes", self.program_bytes, f"4096 to {GIB}")
         _require(MIB <= self.staging_bytes <= GIB, "cuda.staging_bytes", self.staging_bytes, f"{MIB} to {GIB}")
 
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "batch_run.h"
+#include "plan.h"
 #include "stages.h"
 
 namespace nb = nanobind;
@@ -135,6 +136,20 @@ nb::dict steps() {
     return all;
 }
 
+nb::tuple measure_plan(uint64_t params, int64_t count) {
+    const aug::PlanSize size = aug::measure_plan(reinterpret_cast<const Params*>(params), count);
+    return nb::make_tuple(size.stage_bytes, size.runs * static_cast<int64_t>(sizeof(aug::ChannelRun)));
+}
+
+nb::tuple make_plan(uint64_t sampled, uint64_t samples, int64_t count, uint64_t on_device, uint64_t memory, int64_t memory_bytes) {
+    const aug::Programs programs{reinterpret_cast<Params*>(sampled), reinterpret_cast<const Params*>(samples), count};
+    const aug::Plan plan = aug::make_plan(programs, reinterpret_cast<const Params*>(on_device), {memory, memory_bytes});
+    nb::list launches;
+    for (const aug::Launch& each : plan.launches)
+        launches.append(nb::make_tuple(each.kernel, each.first, each.rows, each.threads, static_cast<int>(each.type)));
+    return nb::make_tuple(nb::bytes(reinterpret_cast<const char*>(plan.runs.data()), plan.runs.size() * sizeof(aug::ChannelRun)), launches);
+}
+
 using Words = nb::ndarray<uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -170,6 +185,12 @@ NB_MODULE(_cpu, m) {
     m.def("steps", &steps,
           "Of each step: its code; its numbers' names, in order; list: the last stands for a list; kind: pointwise or neighbourhood; "
           "whole_patch: it may need the patch in a buffer.");
+    m.attr("RUN_BYTES") = sizeof(aug::ChannelRun);
+    m.def("measure_plan", &measure_plan, nb::arg("params"), nb::arg("count"),
+          "Of samples with programs: bytes between stages on a device, of the one that needs most; bytes of the plan's runs, at most.");
+    m.def("make_plan", &make_plan, nb::arg("sampled"), nb::arg("samples"), nb::arg("count"), nb::arg("on_device"), nb::arg("memory"),
+          nb::arg("memory_bytes"),
+          "The runs, as bytes, and the launches, (kernel, first, rows, threads, input type), of samples with programs; see plan.h.");
     m.def("philox", &philox, nb::arg("isa"), nb::arg("counter"), nb::arg("key"), nb::arg("out"), "Four words of one counter.");
     m.def("normals", &normals, nb::arg("isa"), nb::arg("key"), nb::arg("channel"), nb::arg("block"), nb::arg("out"),
           "The kernel's noise of voxels 4 block, 4 block + 1, ...");

@@ -27,9 +27,9 @@ static void measure(const ChannelRun& run, int z0, int z1) {
     for (int z = z0; z < z1; z++) {
         for (int k = 0; k < strips.per_plane(); k++) {
             const Strip strip = strips.at(z, k);
-            StripLanes lanes;
-            for (int i = 0; i < strip.count; i++) lanes.add(i % LANES, run.target[strip.first + i]);
-            run.sums[z * strips.per_plane() + k] = lanes.total();
+            StripSums lanes[LANES];
+            for (int lane = 0; lane < LANES; lane++) lanes[lane] = sums_of_lane(run.target + strip.first, strip.count, lane);
+            run.sums[z * strips.per_plane() + k] = sums_of_strip(lanes);
         }
     }
 }

@@ -104,7 +104,6 @@ AUG_STAGE void run_stage_on_strip(const StripOfChannel& on, const Stage& stage, 
 AUG_STAGE StripSums measure_strip(const float* value, int count) {
     typedef double Doubles __attribute__((vector_size(64)));
     typedef float Eight __attribute__((vector_size(32)));
-    StripLanes lanes;
     Doubles sum[2] = {}, squares[2] = {};
     Eight low[2], high[2];
     for (int h = 0; h < 2; h++) {
@@ -122,14 +121,10 @@ AUG_STAGE StripSums measure_strip(const float* value, int count) {
             high[h] = v > high[h] ? v : high[h];
         }
     }
-    for (int h = 0; h < 2; h++) {
-        store(lanes.sum + 8 * h, sum[h]);
-        store(lanes.squares + 8 * h, squares[h]);
-        store(lanes.low + 8 * h, low[h]);
-        store(lanes.high + 8 * h, high[h]);
-    }
-    for (int i = whole; i < count; i++) lanes.add(i - whole, value[i]);
-    return lanes.total();
+    StripSums lanes[LANES];
+    for (int i = 0; i < LANES; i++) lanes[i] = {sum[i / 8][i % 8], squares[i / 8][i % 8], low[i / 8][i % 8], high[i / 8][i % 8]};
+    for (int i = whole; i < count; i++) add_voxel(lanes[i - whole], value[i]);
+    return sums_of_strip(lanes);
 }
 
 /// What a stage leaves of a strip: its sums where it measures, and its values in the buffer or the output. Strips count from the first plane.

@@ -38,10 +38,10 @@ struct ChannelRun {
     const Params* params;
     int channel;
     Stage stage;
-    const PatchStatistics* statistics;   // that the channel's stages took so far, in order
+    PatchStatistics* statistics;         // that the channel's stages took so far, in order
     const float* source;                 // the channel's buffer that the stage reads; null in stage 0
     float* target;                       // the one that it writes: the other one where it gathers, else the same
-    StripSums* sums;                     // of each strip, where it measures
+    StripSums* sums;                     // of each strip, where it measures; on a device, room for each strip's lanes too
 };
 
 }  // namespace aug

@@ -23,46 +23,56 @@ AUG_HOSTDEV float sample_deviation(const PatchStatistics& patch) {
     return patch.count > 1.0 ? static_cast<float>(square_root(patch.variance * (patch.count / (patch.count - 1.0)))) : 0.0f;
 }
 
-/// The lanes of a strip while it is read.
-struct StripLanes {
-    double sum[LANES], squares[LANES];
-    float low[LANES], high[LANES];
-    AUG_HOSTDEV StripLanes() {
-        for (int i = 0; i < LANES; i++) {
-            sum[i] = squares[i] = 0.0;
-            low[i] = __builtin_inff();
-            high[i] = -__builtin_inff();
-        }
-    }
-    AUG_HOSTDEV void add(int lane, float v) {
-        const double wide = v;
-        sum[lane] += wide;
-        squares[lane] += wide * wide;
-        low[lane] = v < low[lane] ? v : low[lane];
-        high[lane] = v > high[lane] ? v : high[lane];
-    }
-    AUG_HOSTDEV StripSums total() {
-        for (int half = LANES / 2; half > 0; half /= 2) {
-            for (int i = 0; i < half; i++) {
-                sum[i] += sum[i + half];
-                squares[i] += squares[i + half];
-                low[i] = low[i + half] < low[i] ? low[i + half] : low[i];
-                high[i] = high[i + half] > high[i] ? high[i + half] : high[i];
-            }
-        }
-        return {sum[0], squares[0], low[0], high[0]};
-    }
-};
+/// Takes in a voxel.
+AUG_HOSTDEV void add_voxel(StripSums& sums, float v) {
+    const double wide = v;
+    sums.sum += wide;
+    sums.squares += wide * wide;
+    sums.low = v < sums.low ? v : sums.low;
+    sums.high = v > sums.high ? v : sums.high;
+}
+
+AUG_HOSTDEV void add_sums(StripSums& to, const StripSums& more) {
+    to.sum += more.sum;
+    to.squares += more.squares;
+    to.low = more.low < to.low ? more.low : to.low;
+    to.high = more.high > to.high ? more.high : to.high;
+}
+
+/// One lane of a strip of `count` voxels.
+AUG_HOSTDEV StripSums sums_of_lane(const float* value, int count, int lane) {
+    StripSums sums{0.0, 0.0, __builtin_inff(), -__builtin_inff()};
+    for (int i = lane; i < count; i += LANES) add_voxel(sums, value[i]);
+    return sums;
+}
+
+template <int HALF>
+AUG_HOSTDEV void fold_lanes(StripSums (&sums)[LANES]) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
+    for (int i = 0; i < HALF; i++) add_sums(sums[i], sums[i + HALF]);
+    if constexpr (HALF > 1) fold_lanes<HALF / 2>(sums);
+}
+
+/// A strip, of its lanes.
+AUG_HOSTDEV StripSums sums_of_strip(const StripSums* of_lanes) {
+    StripSums sums[LANES];
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
+    for (int i = 0; i < LANES; i++) sums[i] = of_lanes[i];
+    fold_lanes<LANES / 2>(sums);
+    return sums[0];
+}
 
 /// All strips of a channel, `strips` of them.
 AUG_HOSTDEV PatchStatistics statistics_of(const StripSums* of_strips, int64_t strips, double voxels) {
     StripSums all = of_strips[0];
-    for (int64_t k = 1; k < strips; k++) {
-        all.sum += of_strips[k].sum;
-        all.squares += of_strips[k].squares;
-        all.low = of_strips[k].low < all.low ? of_strips[k].low : all.low;
-        all.high = of_strips[k].high > all.high ? of_strips[k].high : all.high;
-    }
+#if defined(__CUDA_ARCH__)
+#pragma unroll 8
+#endif
+    for (int64_t k = 1; k < strips; k++) add_sums(all, of_strips[k]);
     const double mean = all.sum / voxels, variance = all.squares / voxels - mean * mean;
     return {voxels, mean, variance > 0.0 ? variance : 0.0, all.low, all.high};
 }

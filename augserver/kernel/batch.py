@@ -25,10 +25,11 @@ class PackedBatch:
 
     Attributes:
         volumes: N volumes.
-        rows: N elements of PARAMS_DTYPE; all addresses are 0.
+        rows: N elements of PARAMS_DTYPE; all addresses are 0, but those of programs, which lie in `ops` and `values`.
         out_image: (N, C, Z, Y, X).
         out_label: (N, Z, Y, X) or None.
         sampler: "exact" or "texture", of all samples.
+        ops, values: the programs of all samples, C-contiguous; None: no sample has a program.
     """
 
     volumes: tuple[Volume, ...]
@@ -36,6 +37,8 @@ class PackedBatch:
     out_image: NDArray[Any]
     out_label: NDArray[np.uint8] | None
     sampler: str = "exact"
+    ops: NDArray[np.void] | None = None
+    values: NDArray[np.float32] | None = None
 
     def part(self, first: int, last: int) -> PackedBatch:
         """Samples first .. last - 1, as views."""
@@ -45,6 +48,8 @@ class PackedBatch:
             out_image=self.out_image[first:last],
             out_label=None if self.out_label is None else self.out_label[first:last],
             sampler=self.sampler,
+            ops=self.ops,
+            values=self.values,
         )
 
 

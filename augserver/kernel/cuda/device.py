@@ -1,11 +1,12 @@
 """What one device holds and how a batch runs through it: kernels, slots, three streams. No threads, no queue.
 
-    H2D stream     [volumes][params] . uploaded
-    compute stream                     -> wait -> [kernel] . computed
-    D2H stream                                               -> wait -> [image][label] . done
+    H2D stream     [volumes][params][programs] . uploaded
+    compute stream                               -> wait -> [kernel][stages of programs] . computed
+    D2H stream                                                                             -> wait -> [image][label] . done
 
-Everything is allocated by the constructor: slots, the arena of the volumes, the staging ring. All methods belong to the owner thread,
-where the device's context is current.
+Everything is allocated by the constructor: slots, the arena of the volumes, the staging ring; but the memory between stages by the
+first batch with programs. All slots share that one, as the compute stream is one queue. All methods belong to the owner thread, where
+the device's context is current.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from augserver.kernel.batch import PackedBatch
 from augserver.kernel.cuda.arena import aligned
 from augserver.kernel.cuda.memory import DeviceMemory
 from augserver.kernel.cuda.pinned import PinnedArrays
+from augserver.kernel.cuda.programs import Launch, plan_programs
 from augserver.kernel.cuda.residency import Resident
 from augserver.kernel.cuda.sizes import DeviceSizes
 from augserver.kernel.cuda.staging import EVENT_FLAGS
@@ -28,17 +30,22 @@ from augserver.kernel.params import INPUT_TYPES, PARAMS_DTYPE
 
 THREADS = 256  # of a block: the most that kernel.cu's launch bounds allow; its comment says what bounds the occupancy
 VOXELS_PER_THREAD = 4  # voxel.h: BLOCK
-MAX_SAMPLES = 4096  # of a batch on one device; its parameters take 1 MB of a slot
-PARAMS_BYTES = MAX_SAMPLES * PARAMS_DTYPE.itemsize
+MAX_SAMPLES = 4096  # of a batch on one device; its parameters take 4 MB of a slot
+PARAMS_BYTES = 2 * MAX_SAMPLES * PARAMS_DTYPE.itemsize  # samples with programs have two: for the sampling, and for their stages
+SAMPLING_KERNELS = ("augment_int16", "augment_float32", "augment_texture")
+PROGRAM_KERNELS = ("run_stage", "measure_lanes", "measure_strips", "measure_patch")
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+_INPUT_NAMES = {code: name for name, code in INPUT_TYPES.items()}
 
 
 class Slot:
     """What one batch in flight uses on the device."""
 
-    def __init__(self, out_bytes: int) -> None:
+    def __init__(self, out_bytes: int, program_bytes: int) -> None:
         self.host_params = cuda.pagelocked_empty(PARAMS_BYTES, np.uint8)
         try:
+            self.host_programs = cuda.pagelocked_empty(program_bytes, np.uint8)
+            self.device_programs = cuda.mem_alloc(program_bytes)
             self.device_params = cuda.mem_alloc(PARAMS_BYTES)
             self.device_out = cuda.mem_alloc(out_bytes)
             self.uploaded, self.computed, self.done = (cuda.Event(EVENT_FLAGS) for _ in range(3))
@@ -51,7 +58,9 @@ class Slot:
     def free(self) -> None:
         """Give everything back; nothing may be in flight. Events are named too: an error's traceback may keep the slot alive."""
         self.host_params.base.free()
-        for name in ("device_params", "device_out"):
+        if hasattr(self, "host_programs"):
+            self.host_programs.base.free()
+        for name in ("device_programs", "device_params", "device_out"):
             if hasattr(self, name):
                 getattr(self, name).free()
         self.uploaded = self.computed = self.done = None
@@ -74,6 +83,8 @@ class Device:
     def __init__(self, name: str, fatbin: bytes, sizes: DeviceSizes, pinned: PinnedArrays) -> None:
         self.slots: list[Slot] = []
         self.memory: DeviceMemory
+        self._stage_bytes = sizes.stage_bytes
+        self._stage_memory: Any = None
         self._kernels: dict[str, Any] = {}
         self._module: Any = None
         self.h2d: Any = None
@@ -83,7 +94,7 @@ class Device:
             self._load(name, fatbin)
             self.h2d, self.compute, self.d2h = (cuda.Stream(NON_BLOCKING) for _ in range(3))
             for _ in range(sizes.slots):
-                self.slots.append(Slot(sizes.slot_bytes))
+                self.slots.append(Slot(sizes.slot_bytes, sizes.program_bytes))
             self.memory = DeviceMemory(sizes, self.h2d, pinned)
         except cuda.MemoryError as error:
             self.close()
@@ -105,10 +116,16 @@ class Device:
         image_at = int(slot.device_out)
         label_at = image_at + aligned(batch.out_image.nbytes)
         rows = self.place(slot, batch, image_at, label_at)
-        cuda.memcpy_htod_async(slot.device_params, slot.host_params[: rows.nbytes], self.h2d)
+        plain = int((rows["ops"] == 0).sum())
+        launches = self._place_programs(slot, batch, rows[plain:]) if plain < len(rows) else []
+        params_bytes = (2 * len(rows) - plain) * PARAMS_DTYPE.itemsize
+        cuda.memcpy_htod_async(slot.device_params, slot.host_params[:params_bytes], self.h2d)
         slot.uploaded.record(self.h2d)  # the H2D stream is one queue: volumes that earlier batches brought are up as well
         self.compute.wait_for_event(slot.uploaded)
-        self.launch(slot, rows, batch.sampler)
+        if plain:
+            self.launch(slot, rows[:plain], batch.sampler)
+        for launch in launches:
+            self._launch_program(slot, plain, launch, batch.sampler)
         slot.computed.record(self.compute)
         self.d2h.wait_for_event(slot.computed)
         cuda.memcpy_dtoh_async(batch.out_image, image_at, self.d2h)
@@ -122,6 +139,9 @@ class Device:
             self.memory.close()
         for slot in self.slots:
             slot.free()
+        if self._stage_memory is not None:
+            self._stage_memory.free()
+            self._stage_memory = None
         self._kernels.clear()
         self._module = self.h2d = self.compute = self.d2h = None
 
@@ -134,14 +154,15 @@ class Device:
                 f"{name}: the compiled kernels do not load on this device of compute capability {major}.{minor} ({error}); "
                 f"7.5 is the oldest that CUDA 13 compiles for; `augserver build-kernels` compiles them again"
             ) from error
-        for kernel in ("augment_int16", "augment_float32", "augment_texture"):
+        for kernel in (*SAMPLING_KERNELS, *PROGRAM_KERNELS):
             self._kernels[kernel] = self._module.get_function(kernel).prepare("P")
 
     def place(self, slot: Slot, batch: PackedBatch, image_at: int, label_at: int) -> Any:
-        """Write the batch's parameters, with device addresses, into the slot; volumes of one type follow each other."""
+        """Write the batch's parameters, with device addresses, into the slot; samples with programs come last, and volumes of one type
+        follow each other. Programs still have the host's addresses."""
         count = len(batch.rows)
         rows = slot.host_params[: count * PARAMS_DTYPE.itemsize].view(PARAMS_DTYPE)
-        order = np.argsort(batch.rows["in_type"], kind="stable")
+        order = np.lexsort((batch.rows["in_type"], batch.rows["ops"] != 0))
         rows[:] = batch.rows[order]
         rows["image"] = [slot.residents[k].place.image for k in order]
         rows["out_image"] = image_at + order * (batch.out_image.nbytes // count)
@@ -162,3 +183,30 @@ class Device:
         for name, start, stop in groups:
             first = int(slot.device_params) + start * PARAMS_DTYPE.itemsize
             self._kernels[name].prepared_async_call((blocks, stop - start), (threads, 1, 1), self.compute, first)
+
+    def _place_programs(self, slot: Slot, batch: PackedBatch, sampled: Any) -> list[Launch]:
+        """Enqueue the upload of a batch's programs. Copies of `sampled`, the rows that have some, go behind the rows, for the stages."""
+        if self._stage_memory is None:
+            self._stage_memory = cuda.mem_alloc(self._stage_bytes)
+        end = len(batch.rows) * PARAMS_DTYPE.itemsize
+        samples = slot.host_params[end : end + sampled.nbytes].view(PARAMS_DTYPE)
+        samples[:] = sampled
+        used, launches = plan_programs(
+            batch,
+            sampled,
+            samples,
+            slot.host_programs,
+            samples_at=int(slot.device_params) + end,
+            table_at=int(slot.device_programs),
+            memory=(int(self._stage_memory), self._stage_bytes),
+        )
+        cuda.memcpy_htod_async(slot.device_programs, slot.host_programs[:used], self.h2d)
+        return launches
+
+    def _launch_program(self, slot: Slot, plain: int, launch: Launch, sampler: str) -> None:
+        """One launch of the programs of a batch whose first `plain` samples have none."""
+        name, first = launch.kernel, launch.first
+        if name == "augment":
+            name = "augment_texture" if sampler == "texture" else f"augment_{_INPUT_NAMES[launch.in_type]}"
+            first = int(slot.device_params) + (plain + first) * PARAMS_DTYPE.itemsize
+        self._kernels[name].prepared_async_call((-(-launch.threads // THREADS), launch.rows), (THREADS, 1, 1), self.compute, first)

@@ -30,6 +30,7 @@ from augserver.kernel.cuda.arena import aligned
 from augserver.kernel.cuda.device import MAX_SAMPLES, Device, Slot
 from augserver.kernel.cuda.driver import Failure
 from augserver.kernel.cuda.pinned import PinnedArrays
+from augserver.kernel.cuda.programs import check_programs
 from augserver.kernel.cuda.residency import ResidencyStatistics
 from augserver.kernel.cuda.sizes import DeviceSizes, resolve_sizes
 from augserver.kernel.cuda.ticket import Errand, Ticket
@@ -116,7 +117,7 @@ class CudaFifo:
         Raises:
             UnavailableError: the device is lost.
             BackendError: the queue is closed.
-            BudgetError: the batch is larger than a slot.
+            BudgetError: the batch is larger than a slot, or its programs than the memory for them.
         """
         self._check_size(batch)
         ticket = Ticket(batch)
@@ -338,6 +339,7 @@ class CudaFifo:
             )
         if len(batch.rows) > MAX_SAMPLES:
             raise BudgetError(f"{self.name}: {len(batch.rows)} samples in a batch; allowed: {MAX_SAMPLES}; ask for a smaller batch")
+        check_programs(batch, self.sizes, self.name)
 
 
 def _drop_frames(error: BaseException | None) -> None:

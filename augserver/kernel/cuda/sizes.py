@@ -20,6 +20,8 @@ class DeviceSizes:
     slot_bytes: int
     volume_bytes: int
     texture_bytes: int
+    stage_bytes: int
+    program_bytes: int
     staging_bytes: int
 
     def describe(self) -> str:
@@ -31,12 +33,13 @@ def resolve_sizes(config: CudaConfig, *, free_bytes: int, total_bytes: int) -> D
     """Fill in what the settings leave to the device.
 
     A slot takes a sixteenth of the device's memory, at most 1 GiB; volumes half of what the slots leave free, as host memory does
-    for its cache; textures a quarter of it, taken when they are used.
+    for its cache; textures a quarter of it, and what steps hand on as much as a slot, both taken when they are used.
 
     Raises:
         BudgetError: the slots and volumes asked for exceed what is free.
     """
-    slot_bytes = config.slot_bytes or max(min(MAX_AUTO_SLOT_BYTES, total_bytes // 16), MIB)
+    share = max(min(MAX_AUTO_SLOT_BYTES, total_bytes // 16), MIB)
+    slot_bytes = config.slot_bytes or share
     left = max(free_bytes - config.slots * slot_bytes, 0)
     sizes = DeviceSizes(
         slots=config.slots,
@@ -44,6 +47,8 @@ def resolve_sizes(config: CudaConfig, *, free_bytes: int, total_bytes: int) -> D
         slot_bytes=slot_bytes,
         volume_bytes=config.volume_bytes or left // 2,
         texture_bytes=config.texture_bytes or left // 4,
+        stage_bytes=config.stage_bytes or share,
+        program_bytes=config.program_bytes,
         staging_bytes=config.staging_bytes,
     )
     need = sizes.slots * sizes.slot_bytes + sizes.volume_bytes
