@@ -12,6 +12,7 @@ CLAIMS = (
     "launches_are_one_per_stage_and_three_per_measurement",
     "programs_that_do_not_fit_are_refused",
     "each_call_fails_once",
+    "the_device_is_lost_at_each_launch",
     "textures_feed_programs_too",
 )
 

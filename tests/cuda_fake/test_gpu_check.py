@@ -22,7 +22,7 @@ def test_a_dry_run_of_the_gpu_check_passes_on_the_fake_driver_and_writes_no_figu
         [REPOSITORY / "tests" / "gpu" / "check.sh", "--dry-run"], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert "11 passed" in done.stdout
+    assert "16 passed" in done.stdout
     assert "no figures" in done.stdout
     assert done.stdout.rstrip().endswith("all passed")
     assert (RESULTS.read_bytes() if RESULTS.exists() else None) == before

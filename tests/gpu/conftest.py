@@ -15,7 +15,7 @@ from augserver.config import CudaConfig
 from augserver.errors import BackendError
 from augserver.kernel import Backend, open_backend
 
-KERNEL_TESTS = Path(__file__).resolve().parent.parent / "kernel" / "conftest.py"
+KERNEL_TESTS = Path(__file__).resolve().parent.parent / "kernel"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,12 +46,22 @@ def cpu() -> Iterator[Backend]:
 @pytest.fixture(scope="session")
 def make_case() -> Callable[[int], Any]:
     """The kernel tests' random configurations."""
-    spec = importlib.util.spec_from_file_location("kernel_test_cases", KERNEL_TESTS)
+    make: Callable[[int], Any] = _load("conftest").random_case
+    return make
+
+
+@pytest.fixture(scope="session")
+def step_programs() -> Any:
+    """The kernel tests' module of that name."""
+    return _load("step_programs")
+
+
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"kernel_tests_{name}", KERNEL_TESTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # dataclasses look their module up by name
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    make: Callable[[int], Any] = module.random_case
-    return make
+    return module

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "kernel"))  # check.sh runs Python without the script's folder on its path
+
+import step_programs
 
 from augserver.augment.sample import SampleParams
 from augserver.config import CudaConfig
@@ -29,6 +35,11 @@ def main() -> None:
             for sampler in ("exact", "texture"):
                 result, labels = gpu.allocate((3, 2, *PATCH), out), gpu.allocate((3, *PATCH), np.uint8)
                 gpu.augment([Volume(info=info, image=image, label=label)] * 3, [replace(params, sampler=sampler)] * 3, result, labels)
+                steps = [[("contrast", [1.5, 1.0]), ("noise", [3.0]), ("blur", [1.0, 1.0, 1.0, *[0.5, 0.25] * 3])], [("shift", [2.0])]]
+                with step_programs.packed_programs({5: steps}):
+                    plain = replace(params, sampler=sampler, occlusion=None)
+                    three = [plain, replace(plain, noise_key=6), plain]  # the one in the middle has none
+                    gpu.augment([Volume(info=info, image=image, label=label)] * 3, three, result, labels)
     gpu.close()
 
 
