@@ -13,6 +13,7 @@ CLAIMS = (
     "programs_that_do_not_fit_are_refused",
     "each_call_fails_once",
     "the_device_is_lost_at_each_launch",
+    "a_negative_zero_goes_through_the_sampling_as_it_is",
     "textures_feed_programs_too",
 )
 

@@ -173,6 +173,21 @@ def the_device_is_lost_at_each_launch() -> None:
             driver.fake_reset()
 
 
+def a_negative_zero_goes_through_the_sampling_as_it_is() -> None:
+    gpu = open_cuda()
+    volume = make_volume(1, dtype="float32", channels=2)
+    volume.image.flags.writeable = True
+    volume.image[...] = -0.0
+    batch = ProgramBatch([volume], 0, [[[], [("shift", [0.0])]]], nearest=True)
+    batch.params[0] = replace(batch.params[0], contrast=1.5, brightness=2.0)  # which samples with programs ignore
+    with packed_programs(_programs):
+        image, label = batch.compute(gpu)
+        assert (np.signbit(image[0, 0]) & (image[0, 0] == 0)).any()
+        assert batch.wrong_bytes((image, label)) == 0
+    gpu.close()
+    assert_nothing_left()
+
+
 def textures_feed_programs_too() -> None:
     """Whole steps give the voxels themselves, so that the bytes are those of the exact sampler."""
     gpu = open_cuda()
