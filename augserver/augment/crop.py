@@ -106,7 +106,7 @@ def check_reach(info: VolumeInfo, patch: Sequence[int], recipe: CompiledRecipe, 
     Raises:
         PatchError: names both and the ways out. By the bounds of the recipe's ranges, so that no draw fails later on.
     """
-    stretch, shift_mm = (recipe.affine.largest_stretch, recipe.affine.largest_shift_mm) if recipe.affine else (1.0, 0.0)
+    stretch, shift_mm = recipe.largest_stretch, recipe.largest_shift_mm
     finest_mm = min(info.spacing_mm)
     step = stretch * max(recipe.spacing_mm or info.spacing_mm) / finest_mm
     reach = max(info.shape[1:]) + shift_mm / finest_mm + 1.5 * step * max(patch)

@@ -30,6 +30,7 @@ from augserver.augment.foreground import PlaneCounts, draw_voxel
 from augserver.augment.random import to_integer, to_unit, words
 from augserver.augment.rules import AffineRule, Axes, CompiledRecipe, Interval, OccludeRule
 from augserver.augment.sample import SampleParams
+from augserver.augment.step_rules import AppliedStep, draw_steps
 from augserver.volume import VolumeInfo
 
 WORDS = 43
@@ -75,6 +76,10 @@ def draw_sample(
     raw: list[int] = stream.tolist()
     unit = to_unit(stream)
     matrix_mm, shift_mm = _draw_affine(recipe.affine, unit)
+    applied: tuple[AppliedStep, ...] = ()
+    if recipe.steps:
+        drawn = draw_steps(recipe.steps, info.shape[0], seed=seed, epoch=epoch, place=place)
+        applied, matrix_mm, shift_mm = drawn.applied, drawn.matrix_mm, drawn.shift_mm
     spacing_in = info.spacing_mm
     matrix = to_voxels(matrix_mm, spacing_in, recipe.spacing_mm or spacing_in)
     target = _draw_target(recipe, info, patch, matrix, shift_mm, raw, foreground)
@@ -112,6 +117,7 @@ def draw_sample(
         outside_label=recipe.outside_label,
         border=recipe.border,
         ignore_label=recipe.ignore_label,
+        steps=applied,
     )
 
 

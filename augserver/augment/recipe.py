@@ -12,11 +12,15 @@ from typing import NoReturn, TypeVar
 
 from augclient.contract import BORDERS, DEFAULT_FILL, IGNORE_CLASS, LABEL_RULES, SAMPLERS, ignored_label
 from augclient.nearest import nearest
+from augclient.recipe import AUGMENTING_SECTIONS, plain_values
 from augclient.wire.v1 import augserver_pb2 as pb
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from augserver.augment.rules import AffineRule, Axes, CompiledRecipe, CropRule, Interval, OccludeRule
+from augserver.augment.step_rules import read_steps
+from augserver.augment.steps import STEPS
 from augserver.errors import RecipeError
 
 T = TypeVar("T")
@@ -47,6 +51,8 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
             whose limits can meet, a shear or warp that could make the transform singular, fields that this server does not know.
     """
     refuse_unknown_fields(recipe_pb, "recipe")
+    steps = read_steps([(step.op, plain_values(step.values)) for step in recipe_pb.steps])
+    _refuse_mixing(recipe_pb)
     window = _window(recipe_pb.window) if recipe_pb.HasField("window") else None
     if recipe_pb.HasField("gamma") and window is None:
         raise RecipeError("gamma works on the window's [0, 1], but the recipe has no [window]; add window.low and window.high")
@@ -75,7 +81,20 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
         outside_label=_outside_label(output, ignore),
         border=output.border or BORDERS[0],
         ignore_label=ignore,
+        steps=steps,
     )
+
+
+def makes_unit_range(recipe_pb: pb.Recipe) -> bool:
+    """Whether some step, all of which `compile_recipe` has checked, makes an image in [0, 1]."""
+    return any(STEPS[step.op].unit_range(plain_values(step.values)) for step in recipe_pb.steps)
+
+
+def _refuse_mixing(recipe_pb: pb.Recipe) -> None:
+    """RecipeError for a recipe with steps and with sections that are steps themselves: their order would be anybody's guess."""
+    both = [section for section in AUGMENTING_SECTIONS if recipe_pb.HasField(section)]
+    if recipe_pb.steps and both:
+        raise RecipeError(f"a recipe has either steps or [{both[0]}]; write [{both[0]}] as a step at its place among the others")
 
 
 def refuse_unknown_fields(message: Message, where: str) -> None:
@@ -91,6 +110,8 @@ def refuse_unknown_fields(message: Message, where: str) -> None:
     if numbers:
         raise RecipeError(f"{where} has fields that this server does not know (numbers {numbers}); upgrade the server, or leave them out")
     for field, value in message.ListFields():
+        if field.message_type is Struct.DESCRIPTOR:
+            continue  # its keys are checked as a step's
         if field.message_type is not None:
             for one in [value] if isinstance(value, Message) else value:
                 refuse_unknown_fields(one, field.name)

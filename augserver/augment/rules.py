@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from augserver.augment.step_rules import StepRule
+
 Interval = tuple[float, float]
 """(low, high), finite, low <= high: a value is drawn uniformly between them."""
 
@@ -63,6 +65,7 @@ class CompiledRecipe:
     Attributes:
         contrast, brightness, gamma, noise_std: the range of the factor, offset, exponent and standard deviation.
         window: ranges of (low, high); every low is below every high.
+        steps: of a recipe of steps; affine to window are None then.
         keep_labels: label ids that survive; None: all.
         fill: value outside the volume, in its unit.
         spacing_mm: zyx of the patch; None: the volume's own.
@@ -86,6 +89,17 @@ class CompiledRecipe:
     outside_label: int = 0
     border: str = "fill"
     ignore_label: int | None = None
+    steps: tuple[StepRule, ...] = ()
+
+    @property
+    def largest_stretch(self) -> float:
+        """No row of a matrix M that is drawn has a larger sum of absolute entries: the product of its factors' own bounds."""
+        return math.prod(rule.step.stretch(rule.largest) for rule in self.steps) * (self.affine.largest_stretch if self.affine else 1.0)
+
+    @property
+    def largest_shift_mm(self) -> float:
+        """No displacement along an axis is longer."""
+        return sum(rule.step.reach_mm(rule.largest) for rule in self.steps) + (self.affine.largest_shift_mm if self.affine else 0.0)
 
     @property
     def foreground(self) -> frozenset[int] | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from augserver.augment.step_rules import AppliedStep
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleParams:
@@ -37,6 +39,7 @@ class SampleParams:
         occlusion_label: label inside the slab; None keeps the label.
         keep_labels: label ids that survive, all others become 0; None: all survive.
         replaces: id of the damaged volume in whose place `volume` is; "": the sample is of the volume that was planned.
+        steps: of a recipe of steps, in order; the spatial ones are in `affine`, and contrast to occlusion have their defaults then.
         sampler: "exact", or "texture": a GPU's filtering units, faster perhaps and not the same bits; one for all samples of a batch.
     """
 
@@ -62,4 +65,5 @@ class SampleParams:
     occlusion: tuple[int, int] | None = None
     occlusion_label: int | None = 0
     keep_labels: frozenset[int] | None = None
+    steps: tuple[AppliedStep, ...] = ()
     sampler: str = "exact"

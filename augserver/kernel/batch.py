@@ -14,6 +14,7 @@ from augserver.augment.sample import SampleParams
 from augserver.errors import RecipeError, RequestError
 from augserver.kernel import checks
 from augserver.kernel.params import PARAMS_DTYPE, pack_sample
+from augserver.kernel.programs import Programs
 from augserver.volume import Volume
 
 NO_ADDRESSES = (0, 0, 0, 0)
@@ -28,6 +29,7 @@ class PackedBatch:
         rows: N elements of PARAMS_DTYPE; all addresses are 0, but those of programs, which lie in `ops` and `values`.
         out_image: (N, C, Z, Y, X).
         out_label: (N, Z, Y, X) or None.
+        ops, values: the programs of all samples, and the numbers of their ops; rows with programs have `op_ends`, and 1 in `ops`.
         sampler: "exact" or "texture", of all samples.
         ops, values: the programs of all samples, C-contiguous; None: no sample has a program.
     """
@@ -36,6 +38,8 @@ class PackedBatch:
     rows: NDArray[np.void]
     out_image: NDArray[Any]
     out_label: NDArray[np.uint8] | None
+    ops: NDArray[np.void]
+    values: NDArray[np.float32]
     sampler: str = "exact"
     ops: NDArray[np.void] | None = None
     values: NDArray[np.float32] | None = None
@@ -47,6 +51,8 @@ class PackedBatch:
             rows=self.rows[first:last],
             out_image=self.out_image[first:last],
             out_label=None if self.out_label is None else self.out_label[first:last],
+            ops=self.ops,
+            values=self.values,
             sampler=self.sampler,
             ops=self.ops,
             values=self.values,
@@ -72,6 +78,7 @@ def pack_batch(
     checks.check_outputs(out_image, out_label, len(volumes), channels)
     patch: tuple[int, int, int] = out_image.shape[2:]
     rows = np.zeros(len(volumes), PARAMS_DTYPE)
+    programs = Programs()
     for k, (volume, sample) in enumerate(zip(volumes, params, strict=True)):
         where = f"sample {k} (volume {volume.info.id!r})"
         checks.check_volume(volume, where)
@@ -92,4 +99,10 @@ def pack_batch(
             addresses=NO_ADDRESSES,
             nearest=nearest,
         )
-    return PackedBatch(volumes=tuple(volumes), rows=rows, out_image=out_image, out_label=out_label, sampler=params[0].sampler)
+        ends = programs.add(sample, channels)
+        if ends is not None:
+            rows["ops"][k], rows["op_ends"][k] = 1, ends  # an address later
+    ops, values = programs.arrays()
+    return PackedBatch(
+        volumes=tuple(volumes), rows=rows, out_image=out_image, out_label=out_label, ops=ops, values=values, sampler=params[0].sampler
+    )

@@ -10,6 +10,7 @@ from augclient.contract import BORDERS, LABEL_RULES, MAX_CHANNELS
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
+from augserver.augment.steps import STEPS
 from augserver.errors import GeometryError, RecipeError, RequestError
 from augserver.kernel.params import INPUT_TYPES, OUTPUT_TYPES, farthest_coordinate
 from augserver.volume import Volume
@@ -77,6 +78,11 @@ def check_params(params: SampleParams, out_shape: Shape3, out_dtype: str, where:
         raise RecipeError(f"{where}: gamma is {params.gamma}; allowed: > 0")
     if params.window is not None:
         _check_window(params.window, where)
+    elif params.steps and out_dtype == "uint8":
+        if not any(STEPS[step.op].unit_range(step.values) for step in params.steps):
+            raise RecipeError(
+                f"{where}: uint8 output is 255 times an image in [0, 1], and no step makes one; add a window step, or ask for float32"
+            )
     elif params.gamma != 1.0 or out_dtype == "uint8":
         need = "gamma acts on the window's [0, 1]" if params.gamma != 1.0 else "uint8 output is 255 times the windowed image"
         raise RecipeError(f"{where}: there is no window, but {need}; give a window (low, high)")

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from augserver.augment.sample import SampleParams
 from augserver.cores import count_cores
-from augserver.errors import BackendError
+from augserver.errors import BackendError, BudgetError
 from augserver.kernel import _cpu
 from augserver.kernel.backend import BackendSettings
 from augserver.kernel.batch import PackedBatch, pack_batch
@@ -72,7 +72,14 @@ class CpuBackend:
         if batch.sampler != "exact":
             raise BackendError(f"backend 'cpu' has no sampler {batch.sampler!r}; use the backend 'cuda', or output.sampler = \"exact\"")
         _set_addresses(batch)
-        self._runner.run(batch.rows.ctypes.data, len(batch.rows))
+        try:
+            self._runner.run(batch.rows.ctypes.data, len(batch.rows))
+        except MemoryError:
+            patch = out_image.shape[1:]
+            raise BudgetError(
+                f"backend 'cpu': no memory for a step that needs the whole patch {patch} (C, Z, Y, X) at once: 2 float32 for each of its voxels; "
+                "ask for a smaller patch, or leave out blur and steps that look at the patch's mean or range"
+            ) from None
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """See Backend.allocate."""
@@ -106,6 +113,9 @@ def _set_addresses(batch: PackedBatch) -> None:
     """Point the rows at the batch's own arrays, which must outlive their use; labels of volumes without one become 0 here."""
     rows, out_label = batch.rows, batch.out_label
     rows["image"] = [volume.image.ctypes.data for volume in batch.volumes]
+    programmed = rows["ops"] != 0
+    rows["ops"][programmed] = batch.ops.ctypes.data or 1
+    rows["values"][programmed] = batch.values.ctypes.data
     rows["out_image"] = [sample.ctypes.data for sample in batch.out_image]
     if out_label is not None:
         for k, volume in enumerate(batch.volumes):

@@ -10,6 +10,7 @@ from augclient.wire.v1 import augserver_pb2 as pb
 from numpy.typing import NDArray
 
 from augserver.augment.sample import SampleParams
+from augserver.service.step_messages import applied_message
 from augserver.store import Dataset
 from augserver.volume import VolumeInfo
 
@@ -80,4 +81,5 @@ def _sample_message(params: SampleParams) -> pb.Sample:
         outside_label=params.outside_label,
         border=params.border,
         fills=params.fills or (),
+        steps=map(applied_message, params.steps),
     )

@@ -14,6 +14,7 @@ from augclient.wire.rendezvous import Router
 from augclient.wire.v1 import augserver_pb2 as pb
 
 from augserver.augment import compile_recipe
+from augserver.augment.recipe import makes_unit_range
 from augserver.config import MIB, LimitConfig
 from augserver.errors import BudgetError, PatchError, RecipeError, RequestError, StateError
 from augserver.pipeline.batch_layout import BatchLayout
@@ -155,9 +156,9 @@ class RequestReader:
         dtype = _DTYPES.get(image_dtype)
         if dtype is None:
             raise RequestError(f"image_dtype must be one of {', '.join(pb.ImageDtype.keys())}, got number {image_dtype}")
-        if dtype == "uint8" and not recipe.HasField("window"):
+        if dtype == "uint8" and not (recipe.HasField("window") or makes_unit_range(recipe)):
             raise RecipeError(
-                "image_dtype UINT8 is the windowed [0, 1] image times 255, and the recipe has no [window]; "
+                "image_dtype UINT8 is the windowed [0, 1] image times 255, and the recipe has no [window], nor a window step that clamps; "
                 "add window.low and window.high, or ask for FLOAT32 or FLOAT16"
             )
         channels = {info.shape[0] for info in infos.values()}

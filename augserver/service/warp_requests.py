@@ -26,6 +26,7 @@ from augserver.kernel import allocate
 from augserver.kernel.checks import MAX_VOXELS, Shape3, check_channels, check_params
 from augserver.kernel.params import INPUT_TYPES
 from augserver.pipeline.byte_budget import BudgetShare
+from augserver.service.step_messages import applied_steps
 from augserver.volume import Volume, VolumeInfo
 
 _OUTPUT_DTYPES = {number: name.lower() for name, number in pb.ImageDtype.items()}
@@ -81,7 +82,8 @@ def _read_item(number: int, first: bytes, messages: Iterator[bytes], limits: Lim
         if part.header is None:
             raise RequestError("its first part came without a header")
         header = _parse(part.header)
-        info, params = _input(header, number), _params(header.transform, number)
+        info = _input(header, number)
+        params = _params(header.transform, number, info.shape[0])
         shape, dtype = _output(header, limits)
         check_params(params, shape, dtype, "transform")
         check_channels(params, info.shape[0], "transform")
@@ -172,7 +174,7 @@ def _output(header: pb.WarpItem, limits: LimitConfig) -> tuple[Shape3, str]:
     return (sizes[0], sizes[1], sizes[2]), dtype
 
 
-def _params(transform: pb.Transform, number: int) -> SampleParams:
+def _params(transform: pb.Transform, number: int, channels: int) -> SampleParams:
     if len(transform.affine) != 12:
         raise GeometryError(f"transform.affine must be 12 numbers, 3x4 row by row, got {len(transform.affine)}")
     window = (transform.window_low, transform.window_high) if _pair(transform, "window_low", "window_high") else None
@@ -197,6 +199,7 @@ def _params(transform: pb.Transform, number: int) -> SampleParams:
         border=transform.border or BORDERS[0],
         fills=tuple(transform.fills) or None,
         ignore_label=transform.ignore_label if transform.HasField("ignore_label") else None,
+        steps=applied_steps(transform.steps, channels),
     )
 
 

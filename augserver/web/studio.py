@@ -23,7 +23,6 @@ from augserver.web.sheet import Box, Column, Plane, choose_planes, cut_planes, d
 MAX_COUNT = 8
 _VIEW_PIXELS = 256  # of a patch's longest side: six columns fit a wide screen
 _SHOWN_PERCENT = (0.5, 99.5)  # of the untouched patch, from black to white where the recipe has no window
-_AUGMENTATIONS = ("affine", "occlude", "contrast", "brightness", "gamma", "noise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ def draw_seeds(maker: PatchMaker, request: SheetRequest) -> DrawnSheet:
     maker.dataset.info(request.volume)
     if not 1 <= request.count <= MAX_COUNT:
         raise RequestError(f"count: got {request.count}; allowed: 1 to {MAX_COUNT} seeds on a sheet")
-    plain = _without_augmentation(request.recipe)
+    plain = request.recipe.without_augmentation()  # every parameter has its own random word, so the place stays that of the seed
     titles: list[tuple[str, tuple[str, ...], int | None, int | None]] = []
     columns: list[Column] = []
     planes: list[int] = []
@@ -120,15 +119,6 @@ def _middle_planes(shape: Sequence[int], label: NDArray[np.uint8] | None) -> lis
 def _shown(planes: tuple[Plane, Plane, Plane], low: float, high: float) -> tuple[Plane, Plane, Plane]:
     z, y, x = (Plane((plane.grey - low) / (high - low), plane.label) for plane in planes)
     return z, y, x
-
-
-def _without_augmentation(recipe: Recipe) -> Recipe:
-    """The recipe's place, labels and output alone. Every parameter has its own random word, so the place stays that of the seed."""
-    sections = {name: dict(keys) for name, keys in recipe.to_dict().items() if name not in _AUGMENTATIONS}
-    window = sections.get("window", {})
-    for key, limits in window.items():
-        window[key] = sum(limits) / 2
-    return Recipe.from_dict(sections)
 
 
 def _describe(patch: Patch, recipe: Recipe, modality: str, address: tuple[int, int] | None) -> tuple[str, tuple[str, ...]]:

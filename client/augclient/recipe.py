@@ -7,6 +7,7 @@ key is written follows from its type:
     repeated Range     one range for all axes (each axis draws its own value from it), or three of them for z, y, x
     repeated double    one number for all axes, or three for z, y, x
     repeated string    a list of names
+    repeated Step      [[steps]] tables: `op` and that step's keys, in order; numbers, ranges, tables of a distribution, switches, texts
     oneof x, word_x    x = number, or x = "word"
     double, uint32, bool, string: themselves
 
@@ -18,34 +19,42 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
 
 from augclient.errors import NotFoundError, RecipeError
 from augclient.nearest import nearest
 from augclient.wire.v1 import augserver_pb2 as pb
+
+AUGMENTING_SECTIONS = ("affine", "occlude", "contrast", "brightness", "gamma", "noise", "window")
+"""Sections that are steps at a fixed place; a recipe of steps has none of them."""
 
 PLUS_MINUS = frozenset({"rotate_deg", "shear", "warp", "translate_mm", "offset"})
 """Keys that are zero when nothing happens: a bare number v there means [-v, v], elsewhere [v, v]."""
 
 _UINT32_MAX = 2**32 - 1
 
+_STEPS: dict[str, Any] = json.loads(Path(__file__).with_name("steps.json").read_text(encoding="utf-8"))
+
 
 class Recipe:
     """An immutable recipe; equal recipes have equal digests, and `Recipe()` is the identity.
 
     Args:
-        sections: one mapping per section, as in the TOML file: Recipe(affine={"rotate_deg": 15}, noise={"std": [0, 30]}).
+        sections: one mapping per section, as in the TOML file: Recipe(affine={"rotate_deg": 15}, noise={"std": [0, 30]}); and `steps`, a list
+            of them: Recipe(steps=[{"op": "rotate", "degrees": 30, "probability": 0.2}, {"op": "gamma", "exponent": [0.7, 1.5]}]).
     Raises:
         RecipeError: a section or key that does not exist (names the nearest), or a value of the wrong type or length.
     """
 
-    def __init__(self, **sections: Mapping[str, Any]) -> None:
+    def __init__(self, **sections: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
         self._proto = pb.Recipe()
         _fill(self._proto, sections, "")
 
@@ -75,6 +84,20 @@ class Recipe:
         except RecipeError as error:
             raise RecipeError(f"recipe file {str(path)!r}: {error}") from error
 
+    def without_augmentation(self) -> Recipe:
+        """What is left for validation: place, labels, output, and steps that bring values into the network's range, such as a window.
+
+        Their ranges give way to their middle, and they apply to every sample. A step that this client does not know is left out.
+        """
+        sections = {name: keys for name, keys in self.to_dict().items() if name == "window" or name not in AUGMENTING_SECTIONS}
+        if "window" in sections:
+            sections["window"] = {key: sum(limits) / 2 for key, limits in sections["window"].items()}
+        if "steps" in sections:
+            sections["steps"] = [
+                _settled(table) for table in sections["steps"] if not _STEPS.get(table["op"], {"augments": True})["augments"]
+            ]
+        return Recipe.from_dict({name: keys for name, keys in sections.items() if keys != []})
+
     @property
     def proto(self) -> pb.Recipe:
         """The message for the wire; a copy, so the recipe stays as it is."""
@@ -96,6 +119,10 @@ class Recipe:
         """The text of a TOML file that loads as an equal recipe."""
         blocks = []
         for section, keys in self.to_dict().items():
+            if isinstance(keys, list):
+                for table in keys:
+                    blocks.append("\n".join([f"[[{section}]]", *(f"{key} = {_toml_value(value)}" for key, value in table.items())]) + "\n")
+                continue
             lines = [f"{key} = {_toml_value(value)}" for key, value in keys.items()]
             blocks.append("\n".join([f"[{section}]", *lines]) + "\n")
         return "\n".join(blocks)
@@ -110,6 +137,22 @@ class Recipe:
         return f"Recipe({', '.join(f'{section}={keys}' for section, keys in self.to_dict().items())})"
 
 
+def _settled(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A step that applies always, with the middle of what it draws."""
+    dropped = ("probability", "channel_probability", "per_channel")
+    drawn = _STEPS[table["op"]]["drawn"]
+    return {key: _middle(value) if key in drawn else value for key, value in table.items() if key not in dropped}
+
+
+def _middle(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        ((kind, numbers),) = value.items()
+        return numbers[0] if kind == "normal" else (min(numbers) + max(numbers)) / 2
+    if isinstance(value, list):
+        return sum(value) / 2 if len(value) == 2 else [_middle(one) for one in value]
+    return value
+
+
 def _fill(message: Message, table: Mapping[str, Any], where: str) -> None:
     fields = _keys(message.DESCRIPTOR)
     for key, value in table.items():
@@ -120,7 +163,9 @@ def _fill(message: Message, table: Mapping[str, Any], where: str) -> None:
 
 def _set(message: Message, field: FieldDescriptor, value: Any, key: str) -> None:
     worded = _worded_field(field)
-    if worded is not None and isinstance(value, str):
+    if field.message_type is pb.Recipe.Step.DESCRIPTOR:
+        getattr(message, field.name).extend(steps_message(value, key))
+    elif worded is not None and isinstance(value, str):
         if value != _word(worded, field):
             raise RecipeError(f'{key}: got {value!r}; allowed: a whole number or "{_word(worded, field)}"')
         setattr(message, worded.name, True)
@@ -164,7 +209,9 @@ def _unknown(key: str, where: str) -> str:
     sections = _keys(pb.Recipe.DESCRIPTOR)
     leaf = key.removeprefix(where)
     here = list(_keys(sections[where[:-1]].message_type) if where else sections)
-    elsewhere = {f"{name}.{its_leaf}": its_leaf for name, field in sections.items() for its_leaf in _keys(field.message_type)}
+    elsewhere = {
+        f"{name}.{its_leaf}": its_leaf for name, field in sections.items() if name != "steps" for its_leaf in _keys(field.message_type)
+    }
     near = nearest(leaf, here)
     meant = where + near if near else next((name for name, its_leaf in elsewhere.items() if its_leaf == leaf), nearest(leaf, elsewhere))
     guess = f"did you mean {meant!r}? " if meant else ""
@@ -184,6 +231,55 @@ def _range(value: Any, key: str, allowed: str = "[low, high] or one number") -> 
     if len(value) != 2:
         raise RecipeError(f"{key}: got {value!r} of length {len(value)}; allowed: {allowed}")
     return pb.Range(low=_number(value[0], key, allowed), high=_number(value[1], key, allowed))
+
+
+def steps_message(value: Any, key: str) -> list[pb.Recipe.Step]:
+    """The messages of a list of steps; RecipeError for what is none."""
+    if not isinstance(value, (list, tuple)):
+        raise RecipeError(
+            f'{key}: got {value!r}; allowed: a list of tables, each with op = "..." and that step\'s keys ([[{key}]] in TOML)'
+        )
+    messages = []
+    for number, table in enumerate(value, 1):
+        where = f"{key}[{number}]"
+        keys = dict(_table(table, where))
+        op = keys.pop("op", None)
+        if op is None:
+            raise RecipeError(f'{where} has no op; allowed: a table with op = "..." and that step\'s keys')
+        message = pb.Recipe.Step(op=_text(op, f"{where}.op"))
+        message.values.update({_text(name, where): _step_value(one, f"{where} ({op}).{name}") for name, one in keys.items()})
+        messages.append(message)
+    return messages
+
+
+def _step_value(value: Any, key: str) -> Any:
+    """A value of a step as JSON has it."""
+    if isinstance(value, bool) or isinstance(value, str):
+        return value if isinstance(value, bool) else _text(value, key)
+    if isinstance(value, Mapping):
+        return {_text(name, key): _step_value(one, key) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_step_value(one, key) for one in value]
+    number = _number(value, key, "a number, a range, a table of a distribution, true or false, or a text")
+    if not math.isfinite(number):
+        raise RecipeError(f"{key}: got {value!r}; allowed: a finite number")
+    return number
+
+
+def plain_values(values: Struct) -> dict[str, Any]:
+    """The keys of a step's message as Python has them; whole numbers as int."""
+    return {name: _plain_value(value) for name, value in sorted(values.fields.items())}
+
+
+def _plain_value(value: Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        return int(value.number_value) if value.number_value.is_integer() and abs(value.number_value) < 2**53 else value.number_value
+    if kind == "list_value":
+        return [_plain_value(one) for one in value.list_value.values]
+    if kind == "struct_value":
+        return plain_values(value.struct_value)
+    return getattr(value, kind) if kind in ("bool_value", "string_value") else None
 
 
 def _ranges(value: Any, key: str) -> list[pb.Range]:
@@ -257,6 +353,8 @@ def _table_of(message: Message) -> dict[str, Any]:
 
 
 def _plain(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is pb.Recipe.Step.DESCRIPTOR:
+        return [{"op": step.op, **plain_values(step.values)} for step in value]
     if field.message_type is pb.Range.DESCRIPTOR:
         ranges = [[one.low, one.high] for one in (value if _is_repeated(field) else [value])]
         return ranges[0] if len(ranges) == 1 else ranges
@@ -271,6 +369,8 @@ def _plain(field: FieldDescriptor, value: Any) -> Any:
 def _toml_value(value: Any) -> str:
     if isinstance(value, (bool, str)):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's basic strings take JSON's escapes
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_toml_value(one)}' for key, one in value.items())} }}"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
     return repr(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,25 @@ from numpy.typing import NDArray
 
 from augclient.contract import BORDERS, LABEL_RULES
 from augclient.errors import StateError, WireError
+from augclient.recipe import plain_values
 from augclient.wire.v1 import augserver_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedStep:
+    """What a step of a recipe did to one sample.
+
+    Attributes:
+        op: its name.
+        fired: whether it applied; if not, the rest is empty.
+        channels: those that it changed; of a spatial step none.
+        values: name -> value, none of them a range; with "per_channel", drawn ones have an entry for every channel.
+    """
+
+    op: str
+    fired: bool
+    channels: tuple[int, ...]
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +49,7 @@ class Sample:
         outside_label: label of what lies outside the volume, where border is "fill".
         border: "fill" or "edge".
         fills: one fill for each channel, in place of `fill`; None: `fill` for all.
+        steps: of a recipe of steps, what each did, in order; the spatial ones are in `affine`.
     """
 
     index: int
@@ -49,6 +69,7 @@ class Sample:
     outside_label: int = 0
     border: str = BORDERS[0]
     fills: tuple[float, ...] | None = None
+    steps: tuple[AppliedStep, ...] = ()
 
 
 class Batch:
@@ -123,4 +144,8 @@ def _sample(message: pb.Sample) -> Sample:
         outside_label=message.outside_label,
         border=message.border or BORDERS[0],
         fills=tuple(message.fills) or None,
+        steps=tuple(
+            AppliedStep(op=step.op, fired=step.fired, channels=tuple(step.channels), values=plain_values(step.values))
+            for step in message.steps
+        ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from augclient.contract import BORDERS, LABEL_RULES, MAX_CHANNELS
 from augclient.errors import GeometryError, RequestError
+from augclient.recipe import steps_message
+from augclient.stream.batch import AppliedStep
 from augclient.stream.spec import IMAGE_DTYPES
 from augclient.wire.v1 import augserver_pb2 as pb
 
@@ -39,6 +41,9 @@ class Transform:
         contrast, pivot, brightness: v -> pivot + contrast (v - pivot) + brightness.
         gamma: exponent on the window's [0, 1].
         keep_labels: label ids that survive, all others become 0; None: all survive.
+        steps: intensity steps with explicit values, in order: a table each, {"op": "gamma", "exponent": 0.8}, or `Sample.steps` of a
+            batch, of which those are left out that did not fire and the spatial ones, which `affine` holds. In place of contrast to
+            occlusion.
     """
 
     affine: ArrayLike = field(default_factory=lambda: np.eye(3, 4, dtype=np.float32))
@@ -59,6 +64,7 @@ class Transform:
     outside_label: int = 0
     fills: Sequence[float] | None = None
     ignore_label: int | None = None
+    steps: Sequence[AppliedStep | Mapping[str, Any]] = ()
 
     def message(self) -> pb.Transform:
         """As the wire has it. What the kernel allows is checked by the server.
@@ -98,6 +104,7 @@ class Transform:
                 outside_label=self.outside_label,
                 fills=self.fills,
                 ignore_label=self.ignore_label,
+                steps=_step_messages(self.steps),
             )
             if self.occlusion_label is None:
                 message.keep_occluded_label = True
@@ -106,6 +113,21 @@ class Transform:
         except (TypeError, ValueError) as error:
             raise RequestError(f"transform: {error}; window and occlusion are pairs, ids and keys whole numbers >= 0") from None
         return message
+
+
+def _step_messages(steps: Sequence[AppliedStep | Mapping[str, Any]]) -> list[pb.AppliedStep]:
+    messages = []
+    for number, step in enumerate(steps, 1):
+        if isinstance(step, AppliedStep):
+            if not (step.fired and step.channels):
+                continue
+            op, channels, values = step.op, step.channels, dict(step.values)
+        else:
+            values = dict(step)
+            op, channels = values.pop("op", None), values.pop("channels", ())
+        (checked,) = steps_message([{**values, "op": op}], f"steps[{number}]")
+        messages.append(pb.AppliedStep(op=checked.op, fired=True, channels=channels, values=checked.values))
+    return messages
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,6 @@ from urllib.parse import quote
 from augclient.errors import ConfigError
 
 from augtrain.fit import FitConfig
-from augtrain.fit.schedule import plain_recipe
 from augtrain.fit.sections import require
 
 TORSOS = Path(__file__).with_name("torsos.toml")
@@ -76,7 +75,7 @@ class CompareConfig:
         chosen = self.template.validation
         if not (chosen.volumes or chosen.fraction or chosen.fold):
             raise ConfigError("validation: a comparison scores volumes that are not trained on; allowed: volumes, fraction or fold")
-        if True in self.augmented and plain_recipe(self.template.recipe) == self.template.recipe:
+        if True in self.augmented and self.template.recipe.without_augmentation() == self.template.recipe:
             raise ConfigError("recipe: has no augmentation to compare; allowed: one with [affine], [noise], ..., or --augmentation without")
 
     def cells(self) -> list[Cell]:
@@ -87,7 +86,7 @@ class CompareConfig:
 
     def run_of(self, cell: Cell) -> FitConfig:
         """The run of a cell."""
-        recipe = self.template.recipe if cell.augmented else plain_recipe(self.template.recipe)
+        recipe = self.template.recipe if cell.augmented else self.template.recipe.without_augmentation()
         out = self.template.out / "runs" / cell.name
         return dataclasses.replace(self.template, loss=cell.loss, recipe=recipe, seed=cell.seed, out=out, tensorboard=False)
 

@@ -12,8 +12,6 @@ from augclient import Recipe
 
 from augtrain.fit.sections import PLATEAU, AugmentationConfig, RateConfig
 
-_AUGMENTING = ("affine", "occlude", "contrast", "brightness", "gamma", "noise")
-
 
 class Plateau:
     """Tells when values have not fallen `patience` times in a row.
@@ -103,18 +101,9 @@ class Augmentation:
         self.start, self._plateau.best, self._plateau.failures = state["start"], state["best"], state["failures"]
 
 
-def plain_recipe(recipe: Recipe) -> Recipe:
-    """The recipe without augmentation: its crop, labels and output, and the middle of its window."""
-    sections = {name: table for name, table in recipe.to_dict().items() if name not in _AUGMENTING}
-    if "window" in sections:
-        low, high = window_of(recipe)
-        sections["window"] = {"low": [low, low], "high": [high, high]}
-    return Recipe.from_dict(sections)
-
-
 def whole_recipe(recipe: Recipe) -> Recipe:
     """The recipe that gives a whole volume as the network should see it, in a patch of the volume's size."""
-    sections = {name: table for name, table in plain_recipe(recipe).to_dict().items() if name != "crop"}
+    sections = {name: table for name, table in recipe.without_augmentation().to_dict().items() if name != "crop"}
     return Recipe.from_dict({**sections, "crop": {"mode": "center", "pad": True}})
 
 

@@ -25,7 +25,7 @@ from augtrain.fit.fit_config import FitConfig
 from augtrain.fit.history import History
 from augtrain.fit.learner import Learner
 from augtrain.fit.run_progress import RunProgress
-from augtrain.fit.schedule import Augmentation, LearningRate, plain_recipe
+from augtrain.fit.schedule import Augmentation, LearningRate
 from augtrain.fit.stop_request import StopRequest, StopRequested
 from augtrain.fit.validation import Validator
 
@@ -67,7 +67,7 @@ class Training:
         self._stop = stop
         self._save = save
         self._progress = progress
-        self._plain = plain_recipe(config.recipe)
+        self._plain = config.recipe.without_augmentation()
         self._checkpoints = out / "checkpoints"
         self._written: tuple[int, int] | None = None  # its step and validations
         self._ahead: TrainingBatch | None = None

@@ -12,7 +12,7 @@ from augclient import Recipe, connect
 from augclient.errors import StateError, UnavailableError
 from augtrain.fit import FitConfig
 from augtrain.fit.feed import BatchFeed, patiently, whole_volume
-from augtrain.fit.schedule import plain_recipe, whole_recipe
+from augtrain.fit.schedule import whole_recipe
 
 from augserver.store import Dataset
 
@@ -50,7 +50,7 @@ def test_a_change_of_recipe_keeps_volumes_and_crops_at_every_step(make_config: C
         feed = BatchFeed(server, config, IDS, flat=False)
         feed.open(recipe, 4)
         noisy = feed.take()
-        feed.open(plain_recipe(recipe), 4)
+        feed.open(recipe.without_augmentation(), 4)
         plain = feed.take()
         feed.close()
     np.testing.assert_array_equal(noisy.label, plain.label)

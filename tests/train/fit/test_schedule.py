@@ -7,7 +7,7 @@ import json
 import pytest
 from augclient import Recipe
 from augtrain.fit import AugmentationConfig, RateConfig
-from augtrain.fit.schedule import Augmentation, LearningRate, plain_recipe, whole_recipe, window_of
+from augtrain.fit.schedule import Augmentation, LearningRate, whole_recipe, window_of
 
 
 def test_a_plateau_halves_the_rate_after_patience_failures_in_a_row() -> None:
@@ -79,14 +79,14 @@ RECIPE = Recipe(
 
 
 def test_without_augmentation_crop_labels_output_and_the_middle_of_the_window_are_left() -> None:
-    assert plain_recipe(RECIPE).to_dict() == {
+    assert RECIPE.without_augmentation().to_dict() == {
         "crop": {"mode": "foreground", "patches_per_volume": 3},
         "window": {"low": [-800.0, -800.0], "high": [600.0, 600.0]},
         "labels": {"keep": ["liver"]},
         "output": {"fill": -1024.0, "spacing_mm": [6.0, 5.0, 4.0]},
     }
     assert window_of(RECIPE) == (-800.0, 600.0)
-    assert plain_recipe(plain_recipe(RECIPE)) == plain_recipe(RECIPE)
+    assert RECIPE.without_augmentation().without_augmentation() == RECIPE.without_augmentation()
 
 
 def test_a_whole_volume_is_taken_from_its_centre_and_padded() -> None:

@@ -1,3 +1,4 @@
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -141,7 +142,7 @@ class Range(_message.Message):
     def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("crop", "affine", "occlude", "contrast", "brightness", "gamma", "noise", "window", "labels", "output")
+    __slots__ = ("crop", "affine", "occlude", "contrast", "brightness", "gamma", "noise", "window", "labels", "output", "steps")
     class Crop(_message.Message):
         __slots__ = ("mode", "pad", "patches_per_volume")
         MODE_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +229,13 @@ class Recipe(_message.Message):
         ignore_outside_label: bool
         border: str
         def __init__(self, fill: _Optional[float] = ..., sampler: _Optional[str] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., labels: _Optional[str] = ..., outside_label: _Optional[int] = ..., ignore_outside_label: bool = ..., border: _Optional[str] = ...) -> None: ...
+    class Step(_message.Message):
+        __slots__ = ("op", "values")
+        OP_FIELD_NUMBER: _ClassVar[int]
+        VALUES_FIELD_NUMBER: _ClassVar[int]
+        op: str
+        values: _struct_pb2.Struct
+        def __init__(self, op: _Optional[str] = ..., values: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
     CROP_FIELD_NUMBER: _ClassVar[int]
     AFFINE_FIELD_NUMBER: _ClassVar[int]
     OCCLUDE_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +246,7 @@ class Recipe(_message.Message):
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     crop: Recipe.Crop
     affine: Recipe.Affine
     occlude: Recipe.Occlude
@@ -248,7 +257,20 @@ class Recipe(_message.Message):
     window: Recipe.Window
     labels: Recipe.Labels
     output: Recipe.Output
-    def __init__(self, crop: _Optional[_Union[Recipe.Crop, _Mapping]] = ..., affine: _Optional[_Union[Recipe.Affine, _Mapping]] = ..., occlude: _Optional[_Union[Recipe.Occlude, _Mapping]] = ..., contrast: _Optional[_Union[Recipe.Contrast, _Mapping]] = ..., brightness: _Optional[_Union[Recipe.Brightness, _Mapping]] = ..., gamma: _Optional[_Union[Recipe.Gamma, _Mapping]] = ..., noise: _Optional[_Union[Recipe.Noise, _Mapping]] = ..., window: _Optional[_Union[Recipe.Window, _Mapping]] = ..., labels: _Optional[_Union[Recipe.Labels, _Mapping]] = ..., output: _Optional[_Union[Recipe.Output, _Mapping]] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[Recipe.Step]
+    def __init__(self, crop: _Optional[_Union[Recipe.Crop, _Mapping]] = ..., affine: _Optional[_Union[Recipe.Affine, _Mapping]] = ..., occlude: _Optional[_Union[Recipe.Occlude, _Mapping]] = ..., contrast: _Optional[_Union[Recipe.Contrast, _Mapping]] = ..., brightness: _Optional[_Union[Recipe.Brightness, _Mapping]] = ..., gamma: _Optional[_Union[Recipe.Gamma, _Mapping]] = ..., noise: _Optional[_Union[Recipe.Noise, _Mapping]] = ..., window: _Optional[_Union[Recipe.Window, _Mapping]] = ..., labels: _Optional[_Union[Recipe.Labels, _Mapping]] = ..., output: _Optional[_Union[Recipe.Output, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[Recipe.Step, _Mapping]]] = ...) -> None: ...
+
+class AppliedStep(_message.Message):
+    __slots__ = ("op", "fired", "channels", "values")
+    OP_FIELD_NUMBER: _ClassVar[int]
+    FIRED_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    op: str
+    fired: bool
+    channels: _containers.RepeatedScalarFieldContainer[int]
+    values: _struct_pb2.Struct
+    def __init__(self, op: _Optional[str] = ..., fired: bool = ..., channels: _Optional[_Iterable[int]] = ..., values: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class StreamBatchesRequest(_message.Message):
     __slots__ = ("recipe", "patch", "batch_size", "seed", "start", "steps", "rank", "world", "image_dtype", "delivery", "part_bytes", "fingerprint", "share", "local", "volumes", "stride")
@@ -367,7 +389,7 @@ class BatchHeader(_message.Message):
     def __init__(self, image_shape: _Optional[_Iterable[int]] = ..., image_dtype: _Optional[str] = ..., label_shape: _Optional[_Iterable[int]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class Sample(_message.Message):
-    __slots__ = ("index", "epoch", "volume", "affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "brightness", "gamma", "replaces", "label_rule", "outside_label", "border", "fills")
+    __slots__ = ("index", "epoch", "volume", "affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "brightness", "gamma", "replaces", "label_rule", "outside_label", "border", "fills", "steps")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
@@ -387,6 +409,7 @@ class Sample(_message.Message):
     OUTSIDE_LABEL_FIELD_NUMBER: _ClassVar[int]
     BORDER_FIELD_NUMBER: _ClassVar[int]
     FILLS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     index: int
     epoch: int
     volume: str
@@ -406,7 +429,8 @@ class Sample(_message.Message):
     outside_label: int
     border: str
     fills: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., replaces: _Optional[str] = ..., label_rule: _Optional[str] = ..., outside_label: _Optional[int] = ..., border: _Optional[str] = ..., fills: _Optional[_Iterable[float]] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[AppliedStep]
+    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., volume: _Optional[str] = ..., affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., replaces: _Optional[str] = ..., label_rule: _Optional[str] = ..., outside_label: _Optional[int] = ..., border: _Optional[str] = ..., fills: _Optional[_Iterable[float]] = ..., steps: _Optional[_Iterable[_Union[AppliedStep, _Mapping]]] = ...) -> None: ...
 
 class WarpPart(_message.Message):
     __slots__ = ("item", "header", "image_offset", "label_offset", "last", "image", "label")
@@ -445,7 +469,7 @@ class WarpItem(_message.Message):
     def __init__(self, image_shape: _Optional[_Iterable[int]] = ..., image_dtype: _Optional[str] = ..., has_label: bool = ..., output_shape: _Optional[_Iterable[int]] = ..., output_dtype: _Optional[_Union[ImageDtype, str]] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., transform: _Optional[_Union[Transform, _Mapping]] = ...) -> None: ...
 
 class Transform(_message.Message):
-    __slots__ = ("affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "pivot", "brightness", "gamma", "occlusion_label", "keep_occluded_label", "keep_labels", "label_rule", "outside_label", "border", "fills", "ignore_label")
+    __slots__ = ("affine", "fill", "noise_std", "noise_key", "window_low", "window_high", "occlusion_start", "occlusion_stop", "contrast", "pivot", "brightness", "gamma", "occlusion_label", "keep_occluded_label", "keep_labels", "label_rule", "outside_label", "border", "fills", "ignore_label", "steps")
     AFFINE_FIELD_NUMBER: _ClassVar[int]
     FILL_FIELD_NUMBER: _ClassVar[int]
     NOISE_STD_FIELD_NUMBER: _ClassVar[int]
@@ -466,6 +490,7 @@ class Transform(_message.Message):
     BORDER_FIELD_NUMBER: _ClassVar[int]
     FILLS_FIELD_NUMBER: _ClassVar[int]
     IGNORE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     affine: _containers.RepeatedScalarFieldContainer[float]
     fill: float
     noise_std: float
@@ -486,7 +511,8 @@ class Transform(_message.Message):
     border: str
     fills: _containers.RepeatedScalarFieldContainer[float]
     ignore_label: int
-    def __init__(self, affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., pivot: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., occlusion_label: _Optional[int] = ..., keep_occluded_label: bool = ..., keep_labels: _Optional[_Iterable[int]] = ..., label_rule: _Optional[str] = ..., outside_label: _Optional[int] = ..., border: _Optional[str] = ..., fills: _Optional[_Iterable[float]] = ..., ignore_label: _Optional[int] = ...) -> None: ...
+    steps: _containers.RepeatedCompositeFieldContainer[AppliedStep]
+    def __init__(self, affine: _Optional[_Iterable[float]] = ..., fill: _Optional[float] = ..., noise_std: _Optional[float] = ..., noise_key: _Optional[int] = ..., window_low: _Optional[float] = ..., window_high: _Optional[float] = ..., occlusion_start: _Optional[int] = ..., occlusion_stop: _Optional[int] = ..., contrast: _Optional[float] = ..., pivot: _Optional[float] = ..., brightness: _Optional[float] = ..., gamma: _Optional[float] = ..., occlusion_label: _Optional[int] = ..., keep_occluded_label: bool = ..., keep_labels: _Optional[_Iterable[int]] = ..., label_rule: _Optional[str] = ..., outside_label: _Optional[int] = ..., border: _Optional[str] = ..., fills: _Optional[_Iterable[float]] = ..., ignore_label: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[AppliedStep, _Mapping]]] = ...) -> None: ...
 
 class WarpedPart(_message.Message):
     __slots__ = ("item", "header", "image_offset", "label_offset", "last", "image", "label")

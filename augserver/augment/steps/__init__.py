@@ -1,0 +1,17 @@
+"""The steps that a recipe may have: every module here declares one, and is found by its being here.
+
+A step is three files: this folder's NAME.py (what its keys are and what follows from them), cuda/steps/NAME.h (its arithmetic), and
+tests/augment/steps/test_NAME.py (its equal elsewhere). See augserver/augment/step_declaration.py for what a declaration says.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from augserver.augment.step_declaration import Step
+
+STEPS: dict[str, Step] = {
+    name: importlib.import_module(f"{__name__}.{name}").STEP for name in sorted(module.name for module in pkgutil.iter_modules(__path__))
+}
+"""By op, in the order of the alphabet."""
