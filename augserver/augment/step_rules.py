@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,9 +40,7 @@ _TO_UNIT = 2.0**-53
 COMMON = {
     "probability": Fixed(kind="number", default=1.0, low=0.0, high=1.0, about="that the step applies to a sample"),
     "per_channel": Fixed(kind="switch", default=False, about="each channel draws its own values"),
-    "channel_probability": Fixed(
-        kind="number", default=1.0, low=0.0, high=1.0, about="that it applies to a channel, if it does to the sample"
-    ),
+    "channel_probability": Fixed(kind="number", default=1.0, low=0.0, high=1.0, about="that it then applies to a channel"),
 }
 """Keys of every step; the last two of intensity steps."""
 
@@ -215,7 +213,8 @@ def _read_explicit(value: Any, key: Drawn, where: str) -> Any:
         numbers = [value] * _AXES
     if not is_numbers(numbers) or (key.per_axis and len(numbers) != _AXES) or not all(key.low <= number <= key.high for number in numbers):
         raise ValueError(
-            f"{where}: got {shown(value)}; allowed: {'three numbers z, y, x' if key.per_axis else 'a number'} from {key.low:.4g} to {key.high:.4g}"
+            f"{where}: got {shown(value)}; allowed: {'three numbers z, y, x' if key.per_axis else 'a number'} "
+            f"from {key.low:.4g} to {key.high:.4g}"
         )
     return tuple(map(float, numbers)) if key.per_axis else float(value)
 
@@ -286,8 +285,8 @@ def _draw_step(rule: StepRule, words: list[int], channels: int) -> AppliedStep:
     if each:
         values["per_channel"] = True
     for number, (name, some) in enumerate(rule.drawn.items()):
-        draw: Callable[[int], Any] = lambda c, n=number, k=name, s=some: _draw_value(step, k, s, words, n, c, shared=False)  # type: ignore[misc]
-        values[name] = tuple(draw(c) for c in range(channels)) if each else draw(0)
+        drawn = [_draw_value(step, name, some, words, number, c, shared=False) for c in range(channels if each else 1)]
+        values[name] = tuple(drawn) if each else drawn[0]
     if step.noise:
         values["noise_key"] = (words[_NOISE] & 0xFFFFFFFF, words[_NOISE] >> 32)
     return AppliedStep(op=step.op, fired=True, channels=changed, values=values)

@@ -29,7 +29,6 @@ class PackedBatch:
         rows: N elements of PARAMS_DTYPE; all addresses are 0, but those of programs, which lie in `ops` and `values`.
         out_image: (N, C, Z, Y, X).
         out_label: (N, Z, Y, X) or None.
-        ops, values: the programs of all samples, and the numbers of their ops; rows with programs have `op_ends`, and 1 in `ops`.
         sampler: "exact" or "texture", of all samples.
         ops, values: the programs of all samples, C-contiguous; None: no sample has a program.
     """
@@ -38,8 +37,6 @@ class PackedBatch:
     rows: NDArray[np.void]
     out_image: NDArray[Any]
     out_label: NDArray[np.uint8] | None
-    ops: NDArray[np.void]
-    values: NDArray[np.float32]
     sampler: str = "exact"
     ops: NDArray[np.void] | None = None
     values: NDArray[np.float32] | None = None
@@ -51,8 +48,6 @@ class PackedBatch:
             rows=self.rows[first:last],
             out_image=self.out_image[first:last],
             out_label=None if self.out_label is None else self.out_label[first:last],
-            ops=self.ops,
-            values=self.values,
             sampler=self.sampler,
             ops=self.ops,
             values=self.values,
@@ -101,8 +96,11 @@ def pack_batch(
         )
         ends = programs.add(sample, channels)
         if ends is not None:
-            rows["ops"][k], rows["op_ends"][k] = 1, ends  # an address later
+            rows["ops"][k], rows["op_ends"][k] = 1, ends
     ops, values = programs.arrays()
+    if ops is not None and values is not None:
+        programmed = rows["ops"] != 0
+        rows["ops"][programmed], rows["values"][programmed] = ops.ctypes.data, values.ctypes.data
     return PackedBatch(
-        volumes=tuple(volumes), rows=rows, out_image=out_image, out_label=out_label, ops=ops, values=values, sampler=params[0].sampler
+        volumes=tuple(volumes), rows=rows, out_image=out_image, out_label=out_label, sampler=params[0].sampler, ops=ops, values=values
     )

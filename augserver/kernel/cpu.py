@@ -77,7 +77,7 @@ class CpuBackend:
         except MemoryError:
             patch = out_image.shape[1:]
             raise BudgetError(
-                f"backend 'cpu': no memory for a step that needs the whole patch {patch} (C, Z, Y, X) at once: 2 float32 for each of its voxels; "
+                f"backend 'cpu': no memory for steps that need the whole patch {patch} (C, Z, Y, X), at 8 bytes a voxel; "
                 "ask for a smaller patch, or leave out blur and steps that look at the patch's mean or range"
             ) from None
 
@@ -113,9 +113,6 @@ def _set_addresses(batch: PackedBatch) -> None:
     """Point the rows at the batch's own arrays, which must outlive their use; labels of volumes without one become 0 here."""
     rows, out_label = batch.rows, batch.out_label
     rows["image"] = [volume.image.ctypes.data for volume in batch.volumes]
-    programmed = rows["ops"] != 0
-    rows["ops"][programmed] = batch.ops.ctypes.data or 1
-    rows["values"][programmed] = batch.values.ctypes.data
     rows["out_image"] = [sample.ctypes.data for sample in batch.out_image]
     if out_label is not None:
         for k, volume in enumerate(batch.volumes):

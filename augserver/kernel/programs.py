@@ -5,7 +5,6 @@ The compiled module says what each step's numbers are called and in which order;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ class Programs:
     """The ops of a batch's samples, and the numbers that they read."""
 
     def __init__(self) -> None:
+        self._samples = 0
         self._ops: list[tuple[int, int, tuple[int, int]]] = []
         self._values: list[float] = []
 
@@ -39,6 +39,7 @@ class Programs:
         steps = [step for step in params.steps if step.fired and step.channels]
         if not params.steps:
             return None
+        self._samples += 1
         ends = [len(self._ops)]
         for channel in range(channels):
             for step in steps:
@@ -59,15 +60,16 @@ class Programs:
             value = named[name]
             self._values += [float(one) for one in value] if isinstance(value, (list, tuple)) else [float(value)]
 
-    def arrays(self) -> tuple[NDArray[np.void], NDArray[np.float32]]:
-        """The ops (OP_DTYPE) and their numbers; RecipeError where one of these is beyond float32."""
+    def arrays(self) -> tuple[NDArray[np.void], NDArray[np.float32]] | tuple[None, None]:
+        """The ops (OP_DTYPE) and their numbers, at least one of each; (None, None) if no sample has a program.
+
+        Raises:
+            RecipeError: a number is beyond float32.
+        """
+        if not self._samples:
+            return None, None
         with np.errstate(over="ignore"):
-            values = np.array(self._values, np.float32)
+            values = np.array(self._values or [0.0], np.float32)
         if not np.isfinite(values).all():
             raise RecipeError("a step's value is beyond float32; take smaller ones")
-        return np.array(self._ops, OP_DTYPE), values
-
-
-def needs_whole_patch(steps: Sequence[AppliedStep]) -> bool:
-    """Whether some step may need the patch in a buffer: statistics of it, or a voxel's neighbours."""
-    return any(KERNEL_STEPS[step.op]["whole_patch"] for step in steps if step.fired and step.channels)
+        return np.array(self._ops or [(0, 0, (0, 0))], OP_DTYPE), values

@@ -17,6 +17,7 @@ clients in all languages get the same answers.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -41,15 +42,13 @@ PLUS_MINUS = frozenset({"rotate_deg", "shear", "warp", "translate_mm", "offset"}
 
 _UINT32_MAX = 2**32 - 1
 
-_STEPS: dict[str, Any] = json.loads(Path(__file__).with_name("steps.json").read_text(encoding="utf-8"))
-
 
 class Recipe:
     """An immutable recipe; equal recipes have equal digests, and `Recipe()` is the identity.
 
     Args:
-        sections: one mapping per section, as in the TOML file: Recipe(affine={"rotate_deg": 15}, noise={"std": [0, 30]}); and `steps`, a list
-            of them: Recipe(steps=[{"op": "rotate", "degrees": 30, "probability": 0.2}, {"op": "gamma", "exponent": [0.7, 1.5]}]).
+        sections: one mapping per section, as in the TOML file: Recipe(affine={"rotate_deg": 15}, noise={"std": [0, 30]}); and `steps`,
+            a list of them: Recipe(steps=[{"op": "rotate", "degrees": 30, "probability": 0.2}, {"op": "gamma", "exponent": [0.7, 1.5]}]).
     Raises:
         RecipeError: a section or key that does not exist (names the nearest), or a value of the wrong type or length.
     """
@@ -94,7 +93,7 @@ class Recipe:
             sections["window"] = {key: sum(limits) / 2 for key, limits in sections["window"].items()}
         if "steps" in sections:
             sections["steps"] = [
-                _settled(table) for table in sections["steps"] if not _STEPS.get(table["op"], {"augments": True})["augments"]
+                _settled(table) for table in sections["steps"] if not _known_steps().get(table["op"], {"augments": True})["augments"]
             ]
         return Recipe.from_dict({name: keys for name, keys in sections.items() if keys != []})
 
@@ -137,10 +136,17 @@ class Recipe:
         return f"Recipe({', '.join(f'{section}={keys}' for section, keys in self.to_dict().items())})"
 
 
+@functools.cache
+def _known_steps() -> dict[str, Any]:
+    """Of each step whether it augments and what it draws, as proto/generate.sh wrote it down from the declarations."""
+    known: dict[str, Any] = json.loads(Path(__file__).with_name("steps.json").read_text(encoding="utf-8"))
+    return known
+
+
 def _settled(table: Mapping[str, Any]) -> dict[str, Any]:
     """A step that applies always, with the middle of what it draws."""
     dropped = ("probability", "channel_probability", "per_channel")
-    drawn = _STEPS[table["op"]]["drawn"]
+    drawn = _known_steps()[table["op"]]["drawn"]
     return {key: _middle(value) if key in drawn else value for key, value in table.items() if key not in dropped}
 
 
@@ -254,8 +260,10 @@ def steps_message(value: Any, key: str) -> list[pb.Recipe.Step]:
 
 def _step_value(value: Any, key: str) -> Any:
     """A value of a step as JSON has it."""
-    if isinstance(value, bool) or isinstance(value, str):
-        return value if isinstance(value, bool) else _text(value, key)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value, key)
     if isinstance(value, Mapping):
         return {_text(name, key): _step_value(one, key) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
