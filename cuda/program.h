@@ -1,4 +1,5 @@
-// What a step's header is written with: cuda/steps/NAME.h defines one struct in namespace steps, from Pointwise or Neighbourhood.
+// What a step's header is written with: each in cuda/steps defines one struct of its name in namespace steps, from Pointwise or
+// Neighbourhood.
 //
 //     struct multiply : Pointwise {
 //         AUG_VALUES(factor, about_mean, pivot)      names of its numbers, in order, as augserver/augment/steps/multiply.py gives them;

@@ -1,7 +1,7 @@
 """What a step of a recipe declares about itself. Checks, draws, provenance and the kernel's numbers all follow from it.
 
-augserver/augment/steps/NAME.py     STEP = Step(op="NAME", ...), found there by its name
-cuda/steps/NAME.h                   the arithmetic of an intensity step
+A declaration is a module of augserver/augment/steps, named as its op, with STEP = Step(...); it is found by its being there. The arithmetic
+of an intensity step is the header of the same name in cuda/steps.
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ def test_more_voxels_than_a_block_are_as_numpy_says() -> None:
 
 def test_the_order_of_the_voxels_does_not_matter() -> None:
     rng = np.random.default_rng(1)
-    for image, label in volumes().values():
+    cases = volumes()
+    assert cases
+    for image, label in cases.values():
         order = rng.permutation(label.size)
         mixed = image.reshape(len(image), -1)[:, order].reshape(image.shape)
         found, other = statistics_of(image, label, None), statistics_of(mixed, label.ravel()[order].reshape(label.shape), None)

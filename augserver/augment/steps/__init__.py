@@ -1,7 +1,7 @@
 """The steps that a recipe may have: every module here declares one, and is found by its being here.
 
-A step is three files: this folder's NAME.py (what its keys are and what follows from them), cuda/steps/NAME.h (its arithmetic), and
-tests/augment/steps/test_NAME.py (its equal elsewhere). See augserver/augment/step_declaration.py for what a declaration says.
+A step is three files of its name: here (what its keys are and what follows from them), in cuda/steps (its arithmetic), and in
+tests/augment/steps (its equal elsewhere). augserver/augment/step_declaration.py says what a declaration holds.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ MAX_SIGMA = 16.0
 def _numbers(values: Values) -> dict[str, Any]:
     radii, weights = [], []
     for sigma in values["sigma"]:
-        radius = int(sigma * values["truncate"] + 0.5) if sigma > 0 else 0
+        radius = int(sigma * values["truncate"] + 0.25) if sigma > 0 else 0  # nnU-Net's size: the odd number next to 6 sigma + 0.5
         side = [exp(-0.5 * (k / sigma) ** 2) if radius else 1.0 for k in range(radius + 1)]
         total = side[0] + 2.0 * sum(side[1:])
         radii.append(radius)
