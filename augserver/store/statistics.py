@@ -110,8 +110,11 @@ def statistics_of(image: NDArray[Any], label: NDArray[np.uint8] | None, ignore_l
             foreground = _distribution(*chosen)
             points, weights = _thinned(*chosen)
             counts.append((tuple(points.tolist()), tuple(weights.tolist())))
-        nonzero = _distribution(values[keep], None if numbers is None else numbers[keep]) if keep.any() else None
-        channels.append(ChannelStatistics(all=_distribution(values, numbers), nonzero=nonzero, foreground=foreground))
+        whole = _distribution(values, numbers)
+        nonzero: Distribution | None = whole
+        if not keep.all():
+            nonzero = _distribution(values[keep], None if numbers is None else numbers[keep]) if keep.any() else None
+        channels.append(ChannelStatistics(all=whole, nonzero=nonzero, foreground=foreground))
     return VolumeStatistics(channels=tuple(channels), nonzero_box_share=_box_share(image), foreground_counts=tuple(counts))
 
 
