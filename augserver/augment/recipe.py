@@ -86,8 +86,13 @@ def compile_recipe(recipe_pb: pb.Recipe, *, modality: str, classes: Mapping[int,
 
 
 def makes_unit_range(recipe_pb: pb.Recipe) -> bool:
-    """Whether some step, all of which `compile_recipe` has checked, makes an image in [0, 1]."""
-    return any(STEPS[step.op].unit_range(plain_values(step.values)) for step in recipe_pb.steps)
+    """Whether the last intensity step makes every image one in [0, 1]; `compile_recipe` has checked them."""
+    intensity = [step for step in recipe_pb.steps if STEPS[step.op].group == "intensity"]
+    if not intensity:
+        return False
+    values = plain_values(intensity[-1].values)
+    always = values.get("probability", 1) == values.get("channel_probability", 1) == 1
+    return always and STEPS[intensity[-1].op].unit_range(values)
 
 
 def _refuse_mixing(recipe_pb: pb.Recipe) -> None:

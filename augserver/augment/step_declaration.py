@@ -26,6 +26,7 @@ class Drawn:
         unit: of the value, for people.
         neutral: the value that changes nothing; where a two-sided distribution splits.
         plus_minus: a bare number v means [-v, v], as for angles; else v every time.
+        whole: a number every time, or a choice of them, all whole.
         per_axis: it takes one entry for all axes, each of which draws its own value, or three for z, y, x.
         about: one line for people.
     """
@@ -36,6 +37,7 @@ class Drawn:
     unit: str = ""
     neutral: float = 0.0
     plus_minus: bool = False
+    whole: bool = False
     per_axis: bool = False
     about: str = ""
 

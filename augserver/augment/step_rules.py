@@ -195,6 +195,9 @@ def read_applied(op: str, channels: tuple[int, ...], given: Mapping[str, Any], n
                 values[name] = tuple(_read_explicit(entry, key, f"{where}.{name}") for entry in entries)
             else:
                 values[name] = _read_explicit(given[name], key, f"{where}.{name}")
+        applied = AppliedStep(op=op, fired=True, channels=channels, values=values)
+        for channel in channels:
+            _check_explicit(step, applied.of_channel(channel), where)
     except ValueError as error:
         raise RecipeError(str(error)) from None
     if step.noise:
@@ -207,10 +210,27 @@ def read_applied(op: str, channels: tuple[int, ...], given: Mapping[str, Any], n
     return AppliedStep(op=op, fired=True, channels=channels, values=values)
 
 
+def _check_explicit(step: Step, values: Mapping[str, Any], where: str) -> None:
+    """What `Step.check` says of values that are no ranges; ValueError."""
+
+    def bounds(name: str, value: Any) -> Any:
+        key = step.keys.get(name)
+        if not isinstance(key, Drawn):
+            return value
+        return tuple((one, one) for one in value) if key.per_axis else (value, value)
+
+    try:
+        step.check({name: bounds(name, value) for name, value in values.items()})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def _read_explicit(value: Any, key: Drawn, where: str) -> Any:
     numbers = value if key.per_axis else [value]
     if key.per_axis and is_number(value):
         numbers = [value] * _AXES
+    if key.whole and not (is_number(value) and float(value).is_integer()):
+        raise ValueError(f"{where}: got {shown(value)}; allowed: a whole number")
     if not is_numbers(numbers) or (key.per_axis and len(numbers) != _AXES) or not all(key.low <= number <= key.high for number in numbers):
         raise ValueError(
             f"{where}: got {shown(value)}; allowed: {'three numbers z, y, x' if key.per_axis else 'a number'} "

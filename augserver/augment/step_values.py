@@ -81,6 +81,8 @@ def read_distribution(value: Any, key: Drawn, where: str) -> Distribution:
         raise ValueError(f"{where}: got log_uniform [{low:g}, {high:g}]; allowed: numbers above 0")
     if found.kind == "normal" and high < 0:
         raise ValueError(f"{where}: got a standard deviation of {high:g}; allowed: 0 or more")
+    if key.whole and not ((found.kind == "choice" or low == high) and all(number.is_integer() for number in found.numbers)):
+        raise ValueError(f"{where}: got {shown(value)}; allowed: a whole number, or {{choice = [...]}} of whole numbers")
     least, most = found.bounds
     if not key.low <= least <= most <= key.high:
         raise ValueError(f"{where}: got {shown(value)}, which may be {least:g} to {most:g}; allowed: {key.low:.4g} to {key.high:.4g}")

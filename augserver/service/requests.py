@@ -158,8 +158,8 @@ class RequestReader:
             raise RequestError(f"image_dtype must be one of {', '.join(pb.ImageDtype.keys())}, got number {image_dtype}")
         if dtype == "uint8" and not (recipe.HasField("window") or makes_unit_range(recipe)):
             raise RecipeError(
-                "image_dtype UINT8 is the windowed [0, 1] image times 255, and the recipe has no [window], nor a window step that clamps; "
-                "add window.low and window.high, or ask for FLOAT32 or FLOAT16"
+                "image_dtype UINT8 is the windowed [0, 1] image times 255, and the recipe has no [window], nor ends in a window step that "
+                "always applies and clamps; add window.low and window.high, or ask for FLOAT32 or FLOAT16"
             )
         channels = {info.shape[0] for info in infos.values()}
         if len(channels) != 1:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mimetypes
 import tomllib
 import uuid
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Routes:
 
     def app(self) -> Starlette:
         """The application."""
+        mimetypes.init()  # reads the system's files now, and not with the first request, when there may be no descriptor left
         return Starlette(
             routes=[
                 Route("/", self._index),
@@ -206,6 +208,8 @@ class Routes:
     async def _recipe(self, request: Request) -> Response:
         try:
             recipe = Recipe.from_dict(tomllib.loads((await read_body(request, "application/toml")).decode()))
+            if recipe.proto.steps:
+                raise RecipeError("this page edits recipes of sections, and this is one of steps; `augserver preview --recipe FILE` draws it")
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RecipeError(f"the file is not TOML: {error}") from error
         return JSONResponse({"recipe": recipe.to_dict(), "toml": recipe.to_toml()})

@@ -86,7 +86,8 @@ class Recipe:
     def without_augmentation(self) -> Recipe:
         """What is left for validation: place, labels, output, and steps that bring values into the network's range, such as a window.
 
-        Their ranges give way to their middle, and they apply to every sample. A step that this client does not know is left out.
+        Their ranges give way to their middle, and they apply to every sample, unless their probability is 0. A step that this
+        client does not know is left out.
         """
         sections = {name: keys for name, keys in self.to_dict().items() if name == "window" or name not in AUGMENTING_SECTIONS}
         if "window" in sections:
@@ -153,7 +154,11 @@ def _settled(table: Mapping[str, Any]) -> dict[str, Any]:
 def _middle(value: Any) -> Any:
     if isinstance(value, Mapping):
         ((kind, numbers),) = value.items()
-        return numbers[0] if kind == "normal" else (min(numbers) + max(numbers)) / 2
+        if kind == "choice":
+            return sorted(numbers)[len(numbers) // 2]
+        if kind == "log_uniform":
+            return math.sqrt(numbers[0] * numbers[1])
+        return numbers[0] if kind == "normal" else sum(numbers) / 2
     if isinstance(value, list):
         return sum(value) / 2 if len(value) == 2 else [_middle(one) for one in value]
     return value

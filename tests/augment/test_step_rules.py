@@ -89,6 +89,14 @@ def test_no_step_moves_anothers_draw(ops: list[str], more: list[str], place: int
     assert {op: found[op] for op in ops} == alone
 
 
+def test_draws_are_those_of_every_release() -> None:
+    """The file is made by this test's own lines, once, and never changed."""
+    found = {
+        op: [[step.fired, step.channels, step.values] for place in range(3) for step in draw([(op, SAMPLE[op])], place)] for op in SAMPLE
+    }
+    assert json.loads(json.dumps(found)) == json.loads((Path(__file__).with_name("step_draws.json")).read_text())
+
+
 def test_two_of_a_kind_draw_for_themselves() -> None:
     first, second = draw([("shift", {"offset": 1}), ("shift", {"offset": 1})])
     assert first.values != second.values
@@ -167,6 +175,8 @@ def test_spatial_steps_make_one_map_in_their_order() -> None:
         ([("multiply", {"factor": 1, "about": "men"})], "did you mean 'mean'"),
         ([("window", {"low": [0, 5], "high": [4, 9]})], "every low must be below every high"),
         ([("mirror", {"axis_probability": [1, 2]})], "or three for z, y, x"),
+        ([("rot90", {"turns": [1, 3]})], "a whole number, or"),
+        ([("rot90", {"turns": {"choice": [1, 0.5]}})], "a whole number, or"),
         ([("noise", {"std": 1})] * 65, "at most 64"),
     ],
 )

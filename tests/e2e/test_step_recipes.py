@@ -32,6 +32,8 @@ RECIPE = augclient.Recipe(
     ],
 )
 
+WINDOW = {"op": "window", "low": -500, "high": 500}
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
@@ -95,6 +97,8 @@ def test_explicit_steps_of_warp(client: Any) -> None:
         ([{"op": "gamma", "exponent": [0.7, 1.5]}], "allowed: a number"),
         ([{"op": "shift", "offset": [1, 2, 3], "per_channel": True}], "one entry for each of 2 channels"),
         ([{"op": "shift", "offset": 1, "channels": [2]}], "allowed: 0 to 1"),
+        ([{"op": "window", "low": 5, "high": 5}], "every low must be below every high"),
+        ([{"op": "window", "low": [0, 9], "high": [5, 5], "per_channel": True}], "every low must be below every high"),
     ],
 )
 def test_what_warp_refuses(client: Any, steps: list[dict[str, Any]], message: str) -> None:
@@ -107,9 +111,19 @@ def test_what_warp_refuses(client: Any, steps: list[dict[str, Any]], message: st
     [
         (augclient.Recipe(steps=[{"op": "blurr", "sigma": 1}]), {}, "did you mean 'blur'"),
         (augclient.Recipe(steps=[{"op": "mirror"}], noise={"std": 3}), {}, r"either steps or \[noise\]"),
-        (augclient.Recipe(steps=[{"op": "mirror"}]), {"image_dtype": "uint8"}, "a window step that clamps"),
+        (augclient.Recipe(steps=[{"op": "mirror"}]), {"image_dtype": "uint8"}, "ends in a window step"),
+        (augclient.Recipe(steps=[{**WINDOW, "probability": 0.5}]), {"image_dtype": "uint8"}, "ends in a window step"),
+        (augclient.Recipe(steps=[WINDOW, {"op": "multiply", "factor": 9}]), {"image_dtype": "uint8"}, "ends in a window step"),
     ],
 )
 def test_what_a_stream_refuses_before_any_work(client: Any, recipe: Any, how: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message), client.stream(recipe, patch=PATCH, batch_size=1, **how) as stream:
         next(iter(stream))
+
+
+def test_bytes_of_an_image_that_ends_in_a_window(client: Any) -> None:
+    recipe = augclient.Recipe(steps=[{"op": "blur", "sigma": 0.7}, WINDOW, {"op": "mirror"}])
+    whole, quantised = (client.sample(recipe, patch=PATCH, index=3, image_dtype=dtype).image for dtype in ("float32", "uint8"))
+    assert whole.min() >= 0.0
+    assert whole.max() <= 1.0
+    np.testing.assert_array_equal(quantised, np.floor(whole * np.float32(255) + np.float32(0.5)).astype(np.uint8))

@@ -252,7 +252,7 @@ def test_a_body_that_is_too_long_or_never_ends_is_cut_off(shown: Any, monkeypatc
     assert "did not arrive within 0.2 s" in refused(shown, 408, "POST", "/api/sheet", body=b"{", headers=JSON | {"Content-Length": "100"})
 
 
-@pytest.mark.parametrize("text", [b"=", b"\xff", b"[affine]\nscale = 'x'", b"a" * 1000, b"x = " + b"[" * 5000])
+@pytest.mark.parametrize("text", [b"=", b"\xff", b"[affine]\nscale = 'x'", b'[[steps]]\nop = "mirror"', b"a" * 1000, b"x = " + b"[" * 5000])
 def test_a_file_that_is_no_recipe_is_told_what_is_wrong(shown: Any, text: bytes) -> None:
     assert refused(shown, 400, "POST", "/api/recipe", body=text, headers={"Content-Type": "application/toml"})
 

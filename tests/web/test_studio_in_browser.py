@@ -22,7 +22,7 @@ RECIPE_KEYS = {
     f"{section.name}.{key.name}"
     for section in pb.Recipe.DESCRIPTOR.fields
     for key in section.message_type.fields
-    if not key.name.startswith(("keep_", "ignore_"))  # a value of its neighbour
+    if section.name != "steps" and not key.name.startswith(("keep_", "ignore_"))  # values of their neighbours; steps are not edited here
 }
 
 

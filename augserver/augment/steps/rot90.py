@@ -17,7 +17,7 @@ STEP = Step(
     group="spatial",
     about="Rotation in a plane by quarter turns. Where both axes of the plane have one spacing, every voxel is copied.",
     keys={
-        "turns": Drawn(low=0.0, high=3.0, default={"choice": [1, 2, 3]}, about="quarter turns; whole numbers"),
+        "turns": Drawn(low=0.0, high=3.0, default={"choice": [1, 2, 3]}, whole=True, about="quarter turns"),
         "plane": Fixed(kind="choice", default="yx", choices=tuple(_PLANES), about="the two axes that change places"),
     },
     matrix=_matrix,
