@@ -209,7 +209,9 @@ class Routes:
         try:
             recipe = Recipe.from_dict(tomllib.loads((await read_body(request, "application/toml")).decode()))
             if recipe.proto.steps:
-                raise RecipeError("this page edits recipes of sections, and this is one of steps; `augserver preview --recipe FILE` draws it")
+                raise RecipeError(
+                    "this page edits recipes of sections, and this is one of steps; `augserver preview --recipe FILE` draws it"
+                )
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RecipeError(f"the file is not TOML: {error}") from error
         return JSONResponse({"recipe": recipe.to_dict(), "toml": recipe.to_toml()})
