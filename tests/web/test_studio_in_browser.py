@@ -18,11 +18,12 @@ from PIL import Image
 
 from augserver.cli import main
 
+SECTIONS = [field for field in pb.Recipe.DESCRIPTOR.fields if field.name != "steps"]  # recipes of steps are not edited here
 RECIPE_KEYS = {
     f"{section.name}.{key.name}"
-    for section in pb.Recipe.DESCRIPTOR.fields
+    for section in SECTIONS
     for key in section.message_type.fields
-    if section.name != "steps" and not key.name.startswith(("keep_", "ignore_"))  # values of their neighbours; steps are not edited here
+    if not key.name.startswith(("keep_", "ignore_"))  # a value of its neighbour
 }
 
 
@@ -60,7 +61,7 @@ def recipe_of(page: Any) -> dict[str, Any]:
 
 def all_on(page: Any) -> None:
     """Switch every section on."""
-    for section in pb.Recipe.DESCRIPTOR.fields:
+    for section in SECTIONS:
         toggle = page.locator(f"[data-section={section.name}] input[role=switch]")
         if not toggle.is_checked():
             act(page, lambda toggle=toggle: toggle.press("Space"))
@@ -120,11 +121,11 @@ def test_every_control_of_a_recipe_works_by_keyboard(open_tab: Callable[..., Any
 @pytest.mark.slow
 def test_every_control_of_a_recipe_works_by_mouse(open_tab: Callable[..., Any], shown: Any) -> None:
     page = open_studio(open_tab, shown.url)
-    for section in pb.Recipe.DESCRIPTOR.fields:
+    for section in SECTIONS:
         label = page.locator(f"[data-section={section.name}] label.switch")
         if not label.locator("input").is_checked():
             act(page, label.click)
-    assert set(recipe_of(page)) | {"crop", "labels"} >= {section.name for section in pb.Recipe.DESCRIPTOR.fields} - {"output"}
+    assert set(recipe_of(page)) | {"crop", "labels"} >= {section.name for section in SECTIONS} - {"output"}
     for control in page.locator("[data-key]").all():
         key = control.get_attribute("data-key")
         section, _, leaf = key.partition(".")
