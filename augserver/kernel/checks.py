@@ -76,6 +76,8 @@ def check_params(params: SampleParams, out_shape: Shape3, out_dtype: str, where:
         raise RecipeError(f"{where}: noise_key is {params.noise_key}; allowed: 0 to 2^64 - 1")
     if params.gamma <= 0:
         raise RecipeError(f"{where}: gamma is {params.gamma}; allowed: > 0")
+    if params.steps:
+        _refuse_both(params, where)
     if params.window is not None:
         _check_window(params.window, where)
     elif params.steps and out_dtype == "uint8":
@@ -97,6 +99,21 @@ def check_params(params: SampleParams, out_shape: Shape3, out_dtype: str, where:
     for label in {params.occlusion_label, params.outside_label, params.ignore_label, *(params.keep_labels or ())} - {None}:
         if label is not None and not 0 <= label <= 255:
             raise RecipeError(f"{where}: label {label}; allowed: 0 to 255")
+
+
+def _refuse_both(params: SampleParams, where: str) -> None:
+    """Steps take the place of what has a fixed order: the kernel would leave that out."""
+    done = {
+        "occlusion": params.occlusion is not None,
+        "contrast": params.contrast != 1.0,
+        "brightness": params.brightness != 0.0,
+        "gamma": params.gamma != 1.0,
+        "noise_std": params.noise_std != 0.0,
+        "window": params.window is not None,
+    }
+    both = [name for name, given in done.items() if given]
+    if both:
+        raise RecipeError(f"{where}: {', '.join(both)} beside steps; write what it does as a step, at its place among the others")
 
 
 def check_channels(params: SampleParams, channels: int, where: str) -> None:

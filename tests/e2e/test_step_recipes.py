@@ -106,6 +106,12 @@ def test_what_warp_refuses(client: Any, steps: list[dict[str, Any]], message: st
         list(client.warp([np.zeros((2, 4, 4, 4), np.float32)], augclient.Transform(steps=steps)))
 
 
+def test_warp_refuses_steps_beside_what_they_take_the_place_of(client: Any) -> None:
+    transform = augclient.Transform(steps=[{"op": "shift", "offset": 1}], window=(0, 1), occlusion=(0, 2))
+    with pytest.raises(RecipeError, match="occlusion, window beside steps"):
+        list(client.warp([np.zeros((2, 4, 4, 4), np.float32)], transform))
+
+
 @pytest.mark.parametrize(
     ("recipe", "how", "message"),
     [
