@@ -92,11 +92,8 @@ class Recipe:
         sections = {name: keys for name, keys in self.to_dict().items() if name == "window" or name not in AUGMENTING_SECTIONS}
         if "window" in sections:
             sections["window"] = {key: sum(limits) / 2 for key, limits in sections["window"].items()}
-        if "steps" in sections:
-            sections["steps"] = [
-                _settled(table) for table in sections["steps"] if not _known_steps().get(table["op"], {"augments": True})["augments"]
-            ]
-        return Recipe.from_dict({name: keys for name, keys in sections.items() if keys != []})
+        kept = [_always(table) for table in sections.pop("steps", []) if _is_kept(table)]
+        return Recipe.from_dict({**sections, "steps": kept} if kept else sections)
 
     @property
     def proto(self) -> pb.Recipe:
@@ -144,7 +141,13 @@ def _known_steps() -> dict[str, Any]:
     return known
 
 
-def _settled(table: Mapping[str, Any]) -> dict[str, Any]:
+def _is_kept(table: Mapping[str, Any]) -> bool:
+    """Whether a step is more than augmentation."""
+    known = _known_steps().get(table["op"])
+    return known is not None and not known["augments"] and table.get("probability") != 0
+
+
+def _always(table: Mapping[str, Any]) -> dict[str, Any]:
     """A step that applies always, with the middle of what it draws."""
     dropped = ("probability", "channel_probability", "per_channel")
     drawn = _known_steps()[table["op"]]["drawn"]

@@ -135,6 +135,7 @@ def test_without_augmentation_keeps_place_window_and_labels() -> None:
     )
     assert plain.without_augmentation() == plain
     assert Recipe(steps=[{"op": "mirror"}]).without_augmentation() == Recipe()
+    assert Recipe(steps=[{"op": "window", "low": 0, "high": 9, "probability": 0}]).without_augmentation() == Recipe()
     assert Recipe(noise={"std": 3}, window={"low": [-10, 0], "high": 8}).without_augmentation() == Recipe(window={"low": -5, "high": 8})
 
 

@@ -94,6 +94,7 @@ def test_explicit_steps_of_warp(client: Any) -> None:
     ("steps", "message"),
     [
         ([{"op": "rotate", "degrees": [1, 2, 3]}], "the affine says what spatial steps do"),
+        ([{"op": "shift", "offset": 1}, {"offset": 1}], r"item 0: steps\[2\] has no op"),
         ([{"op": "gamma", "exponent": [0.7, 1.5]}], "allowed: a number"),
         ([{"op": "shift", "offset": [1, 2, 3], "per_channel": True}], "one entry for each of 2 channels"),
         ([{"op": "shift", "offset": 1, "channels": [2]}], "allowed: 0 to 1"),

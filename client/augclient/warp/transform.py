@@ -116,18 +116,17 @@ class Transform:
 
 
 def _step_messages(steps: Sequence[AppliedStep | Mapping[str, Any]]) -> list[pb.AppliedStep]:
-    messages = []
-    for number, step in enumerate(steps, 1):
+    tables, channels = [], []
+    for step in steps:
         if isinstance(step, AppliedStep):
             if not (step.fired and step.channels):
                 continue
-            op, channels, values = step.op, step.channels, dict(step.values)
-        else:
-            values = dict(step)
-            op, channels = values.pop("op", None), values.pop("channels", ())
-        (checked,) = steps_message([{**values, "op": op}], f"steps[{number}]")
-        messages.append(pb.AppliedStep(op=checked.op, fired=True, channels=channels, values=checked.values))
-    return messages
+            step = {**step.values, "op": step.op, "channels": step.channels}
+        table = dict(step)
+        channels.append(table.pop("channels", ()))
+        tables.append(table)
+    messages = zip(steps_message(tables, "steps"), channels, strict=True)
+    return [pb.AppliedStep(op=each.op, fired=True, channels=changed, values=each.values) for each, changed in messages]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
