@@ -37,6 +37,11 @@ def to_unit(stream: NDArray[np.uint64]) -> list[float]:
     return unit
 
 
+def to_unit_interval(word: int) -> float:
+    """The same of one word."""
+    return (word >> 11) * _TO_UNIT
+
+
 def to_integer(word: int, count: int) -> int:
     """An integer of range(count); uneven by at most count / 2**64."""
     return word * count >> 64

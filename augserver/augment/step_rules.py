@@ -11,6 +11,7 @@ so that adding, removing, moving or changing a step moves no other step's draw, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections import Counter
@@ -22,8 +23,10 @@ import numpy as np
 from augclient.contract import MAX_CHANNELS
 from augclient.nearest import nearest
 from numpy.random import Philox, SeedSequence
+from numpy.typing import NDArray
 
 from augserver.augment.affine import IDENTITY, Matrix, Vector, multiply
+from augserver.augment.random import to_unit_interval
 from augserver.augment.step_declaration import Drawn, Fixed, Step
 from augserver.augment.step_values import WORDS_OF_A_VALUE, Distribution, is_number, is_numbers, read_distribution, shown
 from augserver.augment.steps import STEPS
@@ -32,10 +35,9 @@ from augserver.errors import RecipeError
 MAX_STEPS = 64
 
 _AXES = 3
-_GATE, _CHANNEL_GATES, _NOISE, _VALUES = 0, 1, 9, 10
+_CHANNEL_GATES, _NOISE, _VALUES = 1, 9, 10
 _OF_A_KEY = MAX_CHANNELS * _AXES * WORDS_OF_A_VALUE
 _STREAM = 1  # third number of the spawn key: tells these words from those of the sections
-_TO_UNIT = 2.0**-53
 
 COMMON = {
     "probability": Fixed(kind="number", default=1.0, low=0.0, high=1.0, about="that the step applies to a sample"),
@@ -195,19 +197,20 @@ def read_applied(op: str, channels: tuple[int, ...], given: Mapping[str, Any], n
                 values[name] = tuple(_read_explicit(entry, key, f"{where}.{name}") for entry in entries)
             else:
                 values[name] = _read_explicit(given[name], key, f"{where}.{name}")
+        if step.noise:
+            values["noise_key"] = _read_noise_key(given.get("noise_key", (number, 0)), f"{where}.noise_key")
         applied = AppliedStep(op=op, fired=True, channels=channels, values=values)
         for channel in channels:
             _check_explicit(step, applied.of_channel(channel), where)
     except ValueError as error:
         raise RecipeError(str(error)) from None
-    if step.noise:
-        halves = given.get("noise_key", (number, 0))
-        if not (is_numbers(halves) and len(halves) == 2 and all(0 <= half < 2**32 and half == int(half) for half in halves)):
-            raise RecipeError(
-                f"{where}.noise_key: got {shown(halves)}; allowed: the low and the high half of a key, whole numbers of 32 bits"
-            )
-        values["noise_key"] = (int(halves[0]), int(halves[1]))
-    return AppliedStep(op=op, fired=True, channels=channels, values=values)
+    return applied
+
+
+def _read_noise_key(halves: Any, where: str) -> tuple[int, int]:
+    if not (is_numbers(halves) and len(halves) == 2 and all(0 <= half < 2**32 and half == int(half) for half in halves)):
+        raise ValueError(f"{where}: got {shown(halves)}; allowed: the low and the high half of a key, whole numbers of 32 bits")
+    return int(halves[0]), int(halves[1])
 
 
 def _check_explicit(step: Step, values: Mapping[str, Any], where: str) -> None:
@@ -260,8 +263,7 @@ def draw_steps(rules: Sequence[StepRule], channels: int, *, seed: int, epoch: in
     matrix, shift = IDENTITY, (0.0, 0.0, 0.0)
     for rule in rules:
         step = rule.step
-        words = _words(key, step, rule.occurrence)
-        one = _draw_step(rule, words, channels)
+        one = _draw_step(rule, Philox(key=key, counter=_counter(step.op, rule.occurrence)), channels)
         applied.append(one)
         if not one.fired or step.group != "spatial":
             continue
@@ -274,31 +276,29 @@ def draw_steps(rules: Sequence[StepRule], channels: int, *, seed: int, epoch: in
     return DrawnSteps(applied=tuple(applied), matrix_mm=matrix, shift_mm=shift)
 
 
-def _words(key: Any, step: Step, occurrence: int) -> list[int]:
-    drawn = sum(isinstance(each, Drawn) for each in step.keys.values())
-    counter = np.array([0, 0, _name_word(step.op), occurrence], np.uint64)
-    words: list[int] = Philox(key=key, counter=counter).random_raw(_VALUES + _OF_A_KEY * drawn + _AXES).tolist()
-    return words
+@functools.cache
+def _counter(op: str, occurrence: int) -> NDArray[np.uint64]:
+    """Where the words of a step begin."""
+    name = int.from_bytes(hashlib.blake2b(op.encode(), digest_size=8).digest(), "big")
+    return np.array([0, 0, name, occurrence], np.uint64)
 
 
-def _name_word(op: str) -> int:
-    return int.from_bytes(hashlib.blake2b(op.encode(), digest_size=8).digest(), "big")
-
-
-def _draw_step(rule: StepRule, words: list[int], channels: int) -> AppliedStep:
+def _draw_step(rule: StepRule, stream: Philox, channels: int) -> AppliedStep:
     step, fixed = rule.step, rule.fixed
-    if _unit(words[_GATE]) >= fixed["probability"]:
+    gate = int(stream.random_raw())
+    if to_unit_interval(gate) >= fixed["probability"]:
         return AppliedStep(op=step.op, fired=False)
+    words: list[int] = [gate, *stream.random_raw(_VALUES + _OF_A_KEY * len(rule.drawn) + _AXES - 1).tolist()]
     values: dict[str, Any] = {name: value for name, value in fixed.items() if name not in COMMON}
     if step.group == "spatial":
         for number, (name, some) in enumerate(rule.drawn.items()):
             values[name] = _draw_value(step, name, some, words, number, 0, shared=bool(fixed.get("same_for_all_axes")))
         if step.axis_gates:
             gates = words[_VALUES + _OF_A_KEY * len(rule.drawn) :]
-            values["axes"] = tuple(_unit(word) < p for word, p in zip(gates, fixed[step.axis_gates], strict=True))
+            values["axes"] = tuple(to_unit_interval(word) < p for word, p in zip(gates, fixed[step.axis_gates], strict=True))
             del values[step.axis_gates]
         return AppliedStep(op=step.op, fired=True, values=values)
-    changed = tuple(c for c in range(channels) if _unit(words[_CHANNEL_GATES + c]) < fixed["channel_probability"])
+    changed = tuple(c for c in range(channels) if to_unit_interval(words[_CHANNEL_GATES + c]) < fixed["channel_probability"])
     if not changed:
         return AppliedStep(op=step.op, fired=False)
     each = fixed["per_channel"]
@@ -319,7 +319,3 @@ def _draw_value(step: Step, name: str, some: tuple[Distribution, ...], words: li
     places = [first + (0 if shared else axis * WORDS_OF_A_VALUE) for axis in range(len(some))]
     values = tuple(each.draw(words[at], words[at + 1], key.neutral) for each, at in zip(some, places, strict=True))
     return values if key.per_axis else values[0]
-
-
-def _unit(word: int) -> float:
-    return (word >> 11) * _TO_UNIT

@@ -17,13 +17,11 @@ from typing import Any
 
 from augserver.augment.affine import sin_cos_deg
 from augserver.augment.exact_math import exp, ln
-from augserver.augment.random import to_integer
+from augserver.augment.random import to_integer, to_unit_interval
 from augserver.augment.step_declaration import Drawn
 
 DISTRIBUTIONS = ("uniform", "two_sided", "normal", "log_uniform", "choice")
 WORDS_OF_A_VALUE = 2
-
-_TO_UNIT = 2.0**-53
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +41,16 @@ class Distribution:
 
     def draw(self, first: int, second: int, neutral: float) -> float:
         """A value, by two 64-bit words."""
-        u = (first >> 11) * _TO_UNIT
+        u = to_unit_interval(first)
         if self.kind == "choice":
             return self.numbers[to_integer(first, len(self.numbers))]
         low, high = self.numbers
         if self.kind == "two_sided":
-            v = (second >> 11) * _TO_UNIT
+            v = to_unit_interval(second)
             return low + (neutral - low) * v if u < 0.5 else neutral + (high - neutral) * v
         if self.kind == "normal":
             radius = math.sqrt(-2.0 * ln(1.0 - u))
-            return low + high * radius * sin_cos_deg(360.0 * ((second >> 11) * _TO_UNIT))[1]
+            return low + high * radius * sin_cos_deg(360.0 * to_unit_interval(second))[1]
         if self.kind == "log_uniform":
             return min(max(exp(ln(low) + (ln(high) - ln(low)) * u), low), high)
         return low + (high - low) * u
