@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
 from augclient.contract import BORDERS, DEFAULT_FILL, IGNORE_CLASS, LABEL_RULES, SAMPLERS, ignored_label
-from augclient.nearest import nearest
+from augclient.nearest import did_you_mean
 from augclient.recipe import AUGMENTING_SECTIONS, plain_values
 from augclient.wire.v1 import augserver_pb2 as pb
 from google.protobuf.message import Message
@@ -231,9 +231,7 @@ def _within(key: str, value: float, minimum: float, maximum: float, why: str = "
 
 
 def _refuse_name(key: str, name: str, known: Sequence[str]) -> NoReturn:
-    near = nearest(name, known)
-    guess = f"did you mean {near!r}? " if near else ""
-    raise RecipeError(f"{key}: got {name!r}; {guess}allowed: {_listed(known)}")
+    raise RecipeError(f"{key}: got {name!r}; {did_you_mean(name, known)}allowed: {_listed(known)}")
 
 
 def _listed(names: Iterable[str]) -> str:

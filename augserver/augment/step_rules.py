@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from augclient.contract import MAX_CHANNELS
-from augclient.nearest import nearest
+from augclient.nearest import did_you_mean
 from numpy.random import Philox, SeedSequence
 from numpy.typing import NDArray
 
@@ -101,7 +101,7 @@ def read_steps(tables: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[StepRul
     for number, (op, keys) in enumerate(tables, 1):
         step = STEPS.get(op)
         if step is None:
-            raise RecipeError(f"steps[{number}].op: got {op!r}; {_guess(op, STEPS)}allowed: {', '.join(STEPS)}")
+            raise RecipeError(f"steps[{number}].op: got {op!r}; {did_you_mean(op, STEPS)}allowed: {', '.join(STEPS)}")
         try:
             rules.append(_read_step(step, keys, f"steps[{number}] ({op})", seen[op]))
         except ValueError as error:
@@ -120,7 +120,7 @@ def _read_step(step: Step, given: Mapping[str, Any], where: str, occurrence: int
     keys = keys_of(step)
     for name in given:
         if name not in keys:
-            raise ValueError(f"{where}: unknown key {name!r}; {_guess(name, keys)}allowed: {', '.join(keys)}")
+            raise ValueError(f"{where}: unknown key {name!r}; {did_you_mean(name, keys)}allowed: {', '.join(keys)}")
     fixed, drawn = {}, {}
     for name, key in keys.items():
         value = given.get(name, key.default)
@@ -157,7 +157,7 @@ def _read_fixed(value: Any, key: Fixed, where: str) -> Any:
         "axes": f"a number from {limits}, or three for z, y, x",
         "choice": ", ".join(map(repr, key.choices)) + (f", or a number from {limits}" if limits else ""),
     }[key.kind]
-    near = _guess(value, key.choices) if isinstance(value, str) else ""
+    near = did_you_mean(value, key.choices) if isinstance(value, str) else ""
     raise ValueError(f"{where}: got {shown(value)}; {near}allowed: {allowed}")
 
 
@@ -179,12 +179,14 @@ def read_applied(op: str, channels: tuple[int, ...], given: Mapping[str, Any], n
     step = STEPS.get(op)
     if step is None or step.group != "intensity":
         allowed = ", ".join(name for name, each in STEPS.items() if each.group == "intensity")
-        raise RecipeError(f"steps[{number}].op: got {op!r}; {_guess(op, STEPS)}allowed: {allowed}; the affine says what spatial steps do")
+        raise RecipeError(
+            f"steps[{number}].op: got {op!r}; {did_you_mean(op, STEPS)}allowed: {allowed}; the affine says what spatial steps do"
+        )
     values: dict[str, Any] = {"per_channel": True} if given.get("per_channel") else {}
     try:
         for name in given:
             if name not in step.keys and name not in ("per_channel", "noise_key"):
-                raise ValueError(f"{where}: unknown key {name!r}; {_guess(name, step.keys)}allowed: {', '.join(step.keys)}")
+                raise ValueError(f"{where}: unknown key {name!r}; {did_you_mean(name, step.keys)}allowed: {', '.join(step.keys)}")
         for name, key in step.keys.items():
             if isinstance(key, Fixed):
                 values[name] = _read_fixed(given.get(name, key.default), key, f"{where}.{name}")
@@ -240,11 +242,6 @@ def _read_explicit(value: Any, key: Drawn, where: str) -> Any:
             f"from {key.low:.4g} to {key.high:.4g}"
         )
     return tuple(map(float, numbers)) if key.per_axis else float(value)
-
-
-def _guess(name: str, known: Any) -> str:
-    near = nearest(name, list(known))
-    return f"did you mean {near!r}? " if near else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,3 +14,9 @@ def nearest(got: str, known: Iterable[str], *, least: float = 0.5) -> str | None
     """
     found = difflib.get_close_matches(got, list(known), n=1, cutoff=least)
     return found[0] if found else None
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """The question for a message, with a space behind it; empty where no name is like this one."""
+    near = nearest(got, known)
+    return f"did you mean {near!r}? " if near else ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from augclient.errors import ConfigError
-from augclient.nearest import nearest
+from augclient.nearest import did_you_mean
 
 T = TypeVar("T")
 
@@ -42,8 +42,7 @@ def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> 
 
 def name_nearest(got: str, known: Collection[str]) -> str:
     """The end of a message on an unknown name: the nearest one, and all of them."""
-    near = nearest(got, known)
-    return f"; {f'did you mean {near!r}? ' if near else ''}allowed: {', '.join(sorted(known))}"
+    return f"; {did_you_mean(got, known)}allowed: {', '.join(sorted(known))}"
 
 
 def read_value(value: object, hint: Any, where: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from augclient import Dataset, Server, Volume, VolumeInfo
 from augclient.errors import ConfigError, NotFoundError, PatchError, VolumeError
-from augclient.nearest import nearest
+from augclient.nearest import did_you_mean
 from numpy.typing import NDArray
 
 from augtrain.artifact import ModelCard, load_model
@@ -109,9 +109,7 @@ def class_ids(card: ModelCard, names: tuple[str, ...] | None) -> tuple[int, ...]
     known = {name: id for id, name in card.classes.items() if id}
     for name in names or ():
         if name not in known:
-            near = nearest(name, known)
-            guess = f"did you mean {near!r}? " if near else ""
-            raise NotFoundError(f"the model knows no class {name!r}; {guess}It knows {', '.join(known)}")
+            raise NotFoundError(f"the model knows no class {name!r}; {did_you_mean(name, known)}It knows {', '.join(known)}")
     return tuple(known[name] for name in names) if names else tuple(known.values())
 
 
