@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from augserver.store.percentiles import percentile_at
 from augserver.volume import Intensity
 
 _SAMPLES = 1 << 17  # voxels that percentiles are taken of, 0.3 ms; their error is below 0.1 % of the voxels
@@ -33,12 +33,8 @@ def _of_channel(channel: NDArray[Any]) -> Intensity:
 def _percentiles(values: NDArray[Any], percents: tuple[float, ...]) -> list[float]:
     """np.percentile of flat values, to the bit, in a quarter of its time."""
     found = np.sort(values)
-    levels = []
-    for percent in percents:
-        place = (found.size - 1) * (percent / 100)
-        lower = math.floor(place)
-        part = place - lower
-        below, above = found[lower], found[min(lower + 1, found.size - 1)]
-        rise = float(above - below) if found.dtype.kind == "f" else float(above) - float(below)  # in the values' own type, as NumPy has it
-        levels.append(float(below) + rise * part if part < 0.5 else float(above) - rise * (1 - part))
-    return levels
+
+    def voxel(rank: int) -> Any:
+        return found[rank] if found.dtype.kind == "f" else float(found[rank])  # NumPy subtracts fractions in their own type
+
+    return [percentile_at(voxel, found.size, percent) for percent in percents]

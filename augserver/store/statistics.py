@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from augserver.errors import StoreError
 from augserver.store import layout
+from augserver.store.percentiles import percentile_at
 
 FOLDER = ".statistics"
 PERCENTILES = (0.5, 1.0, 5.0, 50.0, 95.0, 99.0, 99.5)
@@ -225,13 +226,7 @@ def _percentiles(values: NDArray[Any], counts: NDArray[np.int64] | None, count: 
     def voxel(rank: int) -> float:
         return float(values[rank if ends is None else int(np.searchsorted(ends, rank, side="right"))])
 
-    result = []
-    for percentile in PERCENTILES:
-        place = (count - 1) * (percentile / 100)
-        rank = math.floor(place)
-        below, above, part = voxel(rank), voxel(min(rank + 1, count - 1)), place - rank
-        result.append(below + (above - below) * part if part < 0.5 else above - (above - below) * (1 - part))
-    return tuple(result)
+    return tuple(percentile_at(voxel, count, percent) for percent in PERCENTILES)
 
 
 def _thinned(values: NDArray[Any], counts: NDArray[np.int64] | None) -> tuple[NDArray[Any], NDArray[np.int64]]:
