@@ -13,7 +13,7 @@ namespace {
 /// Planes per task: enough that the prefetch of the planes ahead mostly serves the thread that asked for it.
 constexpr int PLANES_PER_TASK = 20;
 
-/// A task for each stretch of planes of `sets` samples or channels.
+/// A task for each stretch of planes of a sample or channel.
 struct Planes {
     int64_t depth, parts;
     explicit Planes(const Params& p) : depth(p.out_shape[0]), parts((depth + PLANES_PER_TASK - 1) / PLANES_PER_TASK) {}
@@ -22,11 +22,6 @@ struct Planes {
 };
 
 bool has_programs(const Params& p) { return p.ops != 0; }
-
-Stage first_stage(const Params& p, int channel) {
-    return stage_from(reinterpret_cast<const Op*>(p.ops), reinterpret_cast<const float*>(p.values), static_cast<int>(p.op_ends[channel + 1]),
-                      {static_cast<int>(p.op_ends[channel]), 0, 0}, 0, true);
-}
 
 bool has_stages(const Params& p) {
     for (int c = 0; has_programs(p) && c < p.channels; c++)
@@ -102,9 +97,7 @@ struct BatchRunner::Memory {
 BatchRunner::BatchRunner(const Isa& isa, int threads) : isa_(isa), pool_(threads) {}
 BatchRunner::~BatchRunner() = default;
 
-std::unique_ptr<BatchRunner::Memory> BatchRunner::take(const Params* samples, int64_t count) {
-    const Params* staged = std::find_if(samples, samples + count, has_stages);
-    if (staged == samples + count) return nullptr;
+std::unique_ptr<BatchRunner::Memory> BatchRunner::take(const Params& sample) {
     std::unique_ptr<Memory> memory;
     {
         std::lock_guard lock(keeping_);
@@ -114,23 +107,22 @@ std::unique_ptr<BatchRunner::Memory> BatchRunner::take(const Params* samples, in
         }
     }
     if (!memory) memory = std::make_unique<Memory>();
-    memory->fit(*staged);   // samples of a batch have one shape
+    memory->fit(sample);
     return memory;
 }
 
-void BatchRunner::run(Params* samples, int64_t count) {
+void BatchRunner::run(const Params* samples, int64_t count) {
     if (count < 1) return;
-    std::unique_ptr<Memory> memory = take(samples, count);
-    std::vector<const Params*> single;
-    for (int64_t k = 0; k < count; k++)
-        if (!memory || !has_stages(samples[k])) single.push_back(samples + k);
+    std::vector<const Params*> single, staged;
+    for (int64_t k = 0; k < count; k++) (has_stages(samples[k]) ? staged : single).push_back(samples + k);
+    std::unique_ptr<Memory> memory;
+    if (!staged.empty()) memory = take(*staged[0]);   // before anything is written; samples of a batch have one shape
     if (!single.empty()) {
         Single job{isa_, single.data(), Planes(samples[0])};
         pool_.run(static_cast<int64_t>(single.size()) * job.planes.parts, run_single, &job);
     }
-    if (!memory) return;
-    for (int64_t k = 0; k < count; k++)
-        if (has_stages(samples[k])) run_programs(samples[k], *memory);
+    if (staged.empty()) return;
+    for (const Params* sample : staged) run_programs(*sample, *memory);
     std::lock_guard lock(keeping_);
     kept_.push_back(std::move(memory));
 }
@@ -157,11 +149,8 @@ void BatchRunner::run_programs(const Params& p, Memory& memory) {
             std::vector<PatchStatistics>& taken = memory.statistics[run.channel];
             if (run.stage.measures) taken.push_back(statistics_of(run.sums, strips, static_cast<double>(voxels)));
             run.statistics = taken.data();
-            run.stage = stage_after(reinterpret_cast<const Op*>(p.ops), reinterpret_cast<const float*>(p.values),
-                                    static_cast<int>(p.op_ends[run.channel + 1]), run.stage);
-            run.source = run.target;
             float* const pair = memory.buffer + 2 * run.channel * voxels;
-            if (run.stage.gathers) run.target = run.target == pair ? pair + voxels : pair;
+            enter_stage(run, stage_after(p, run.channel, run.stage), pair, pair + voxels);
             next.push_back(run);
         }
         runs = std::move(next);

@@ -17,15 +17,15 @@ public:
     BatchRunner(const Isa& isa, int threads);
     ~BatchRunner();
 
-    /// `count` samples of one output shape; their `buffer` is set here. Throws std::bad_alloc before anything is written.
-    void run(Params* samples, int64_t count);
+    /// `count` samples of one output shape. Throws std::bad_alloc before anything is written.
+    void run(const Params* samples, int64_t count);
 
     const Isa& isa() const { return isa_; }
     int threads() const { return pool_.threads(); }
 
 private:
     struct Memory;
-    std::unique_ptr<Memory> take(const Params* samples, int64_t count);
+    std::unique_ptr<Memory> take(const Params& sample);
     void run_programs(const Params& sample, Memory& memory);
 
     const Isa& isa_;

@@ -57,7 +57,7 @@ public:
     /// params: `count` structs of one output shape at this address; they and all they point at stay valid during the call.
     void run(uint64_t params, int64_t count) {
         nb::gil_scoped_release released;
-        batches_.run(reinterpret_cast<Params*>(params), count);
+        batches_.run(reinterpret_cast<const Params*>(params), count);
     }
 
     int threads() const { return batches_.threads(); }
@@ -114,7 +114,7 @@ nb::dict params_layout() {
 /// What the kernel knows of each step, by its name.
 nb::dict steps() {
     nb::dict all;
-    auto add = [&all](const char* name, aug::StepCode code, const std::string& names, bool list, bool neighbourhood, bool statistics) {
+    auto add = [&all](const char* name, aug::StepCode code, const std::string& names, bool neighbourhood) {
         nb::list values;
         for (size_t at = 0; at < names.size();) {
             const size_t end = std::min(names.find(',', at), names.size());
@@ -124,14 +124,10 @@ nb::dict steps() {
         nb::dict step;
         step["code"] = static_cast<uint32_t>(code);
         step["values"] = values;
-        step["list"] = list;
         step["kind"] = neighbourhood ? "neighbourhood" : "pointwise";
-        step["whole_patch"] = neighbourhood || statistics;
         all[name] = step;
     };
-#define AUG_STEP(name)                                                                                                                     \
-    add(#name, aug::STEP_##name, aug::steps::name::NAMES, aug::steps::name::LIST, aug::steps::name::NEIGHBOURHOOD, \
-        aug::steps::name::STATISTICS);
+#define AUG_STEP(name) add(#name, aug::STEP_##name, aug::steps::name::NAMES, aug::steps::name::NEIGHBOURHOOD);
 #include "step_list.h"
     return all;
 }
@@ -183,8 +179,7 @@ NB_MODULE(_cpu, m) {
     m.def("isas", &isa_names, "Instruction sets of this machine, best first, then 'scalar', the reference.");
     m.def("params_layout", &params_layout, "Params as numpy.dtype takes a struct.");
     m.def("steps", &steps,
-          "Of each step: its code; its numbers' names, in order; list: the last stands for a list; kind: pointwise or neighbourhood; "
-          "whole_patch: it may need the patch in a buffer.");
+          "Of each step: its code; its numbers' names, in order, of which the last may stand for a list; kind: pointwise or neighbourhood.");
     m.attr("RUN_BYTES") = sizeof(aug::ChannelRun);
     m.def("measure_plan", &measure_plan, nb::arg("params"), nb::arg("count"),
           "Of samples with programs: bytes between stages on a device, of the one that needs most; bytes of the plan's runs, at most.");

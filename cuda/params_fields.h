@@ -28,7 +28,6 @@ AUG_FIELD(int32_t, occlusion_label, )    // inside the slab, or KEEP_OCCLUDED_LA
 AUG_FIELD(uint32_t, keep, [8])           // bit l % 32 of word l / 32: label l survives
 AUG_FIELD(uint64_t, ops, )               // Op: the programs of this sample's channels; 0: none, and the fields above say all
 AUG_FIELD(uint64_t, values, )            // float: the numbers that the ops read
-AUG_FIELD(uint64_t, buffer, )            // float (2, C, Z, Y, X), what stages hand on; 0: no program of the sample has two stages
 AUG_FIELD(uint32_t, op_ends, [9])        // channel c's ops are op_ends[c] .. op_ends[c + 1] - 1
 AUG_FIELD(uint32_t, reserved, )
 AUG_FIELD(float, fill, [8])              // of each channel: outside the volume, and inside the occluded slab

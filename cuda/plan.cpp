@@ -15,11 +15,8 @@ int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 int64_t voxels_of(const Params& p) { return static_cast<int64_t>(p.out_shape[0]) * p.out_shape[1] * p.out_shape[2]; }
 
 std::vector<Stage> stages_of(const Params& p, int channel) {
-    const Op* ops = reinterpret_cast<const Op*>(p.ops);
-    const float* values = reinterpret_cast<const float*>(p.values);
-    const int end = static_cast<int>(p.op_ends[channel + 1]);
-    std::vector<Stage> stages{stage_from(ops, values, end, {static_cast<int>(p.op_ends[channel]), 0, 0}, 0, true)};
-    while (!stages.back().last) stages.push_back(stage_after(ops, values, end, stages.back()));
+    std::vector<Stage> stages{first_stage(p, channel)};
+    while (!stages.back().last) stages.push_back(stage_after(p, channel, stages.back()));
     return stages;
 }
 
@@ -61,9 +58,7 @@ struct Layout {
             ChannelRun run{sample, static_cast<int>(c), {}, reinterpret_cast<PatchStatistics*>(measured + sums), pair[0], pair[0],
                            reinterpret_cast<StripSums*>(measured)};
             for (size_t k = 0; k < stages[c].size(); k++) {
-                run.stage = stages[c][k];
-                run.source = run.target;
-                if (run.stage.gathers) run.target = run.target == pair[0] ? pair[1] : pair[0];
+                enter_stage(run, stages[c][k], pair[0], pair[1]);
                 if (by_stage.size() <= k) by_stage.emplace_back();
                 const bool idle = !run.stage.last && run.stage.first.op == run.stage.end.op && run.stage.first.phase == run.stage.end.phase;
                 if (!idle) by_stage[k].acting.push_back(run);

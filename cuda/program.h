@@ -35,7 +35,6 @@ struct StepDefaults {
     enum : int { VALUES = 0 };
     static constexpr const char* NAMES = "";
     static constexpr bool LIST = false;          // the last value is a list, read by way of the pointer
-    static constexpr bool STATISTICS = false;    // `statistics` may say yes
     static constexpr int NORMALS = 0;
     static constexpr bool COORDINATES = false;
     static constexpr bool LABELS = false;

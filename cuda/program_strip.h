@@ -138,7 +138,7 @@ AUG_STAGE void hand_on(const StripOfChannel& on, const ChannelRun& run, int stri
     const OutputType type = on.p.out_type;
     const uint64_t base = static_cast<uint64_t>(on.channel * voxels + on.strip.first);
     for (int i = 0; i < on.strip.count; i += N)
-        store_lanes(on.p.out_image, type, base + i, settled<Wide>(type, load<Wide::Float>(on.value + i)), on.strip.count - i);
+        store_lanes(on.p.out_image, type, base + i, output_value<Wide>(type, load<Wide::Float>(on.value + i)), on.strip.count - i);
 }
 
 /// Planes [z0, z1) of one channel in a stage after the first.

@@ -15,7 +15,7 @@ AUG_HOSTDEV typename L::Float canonical(typename L::Float v) {
 
 /// A program's value as it is stored: NaN is canonical, and what becomes bytes lies in [0, 1].
 template <class L>
-AUG_HOSTDEV typename L::Float settled(OutputType type, typename L::Float v) {
+AUG_HOSTDEV typename L::Float output_value(OutputType type, typename L::Float v) {
     using Float = typename L::Float;
     if (type != OutputType::UINT8) return canonical<L>(v);
     const Float above = L::select(v > 0.0f, v, Float{});
@@ -103,7 +103,7 @@ AUG_HOSTDEV void finish_stage_on_voxel(const ChannelRun& run, int64_t index, int
     const Params& p = *run.params;
     const ChannelProgram program(p, run.channel, run.statistics);
     const float done = stage_on_voxel(p, program, run.stage, run.channel, index, z, y, x, value, run.source);
-    if (run.stage.last) store_voxel(p.out_image, p.out_type, static_cast<uint64_t>(run.channel * voxels + index), settled<Scalar>(p.out_type, done));
+    if (run.stage.last) store_voxel(p.out_image, p.out_type, static_cast<uint64_t>(run.channel * voxels + index), output_value<Scalar>(p.out_type, done));
     else run.target[index] = done;
 }
 

@@ -56,9 +56,23 @@ AUG_HOSTDEV Stage stage_from(const Op* ops, const float* values, int ops_end, Cu
     return stage;
 }
 
+/// The first stage of a channel's program; the host or device that calls this can read the ops.
+AUG_HOSTDEV Stage first_stage(const Params& p, int channel) {
+    return stage_from(reinterpret_cast<const Op*>(p.ops), reinterpret_cast<const float*>(p.values), static_cast<int>(p.op_ends[channel + 1]),
+                      {static_cast<int>(p.op_ends[channel]), 0, 0}, 0, true);
+}
+
 /// The stage after `stage`.
-AUG_HOSTDEV Stage stage_after(const Op* ops, const float* values, int ops_end, const Stage& stage) {
-    return stage_from(ops, values, ops_end, stage.end, stage.taken + (stage.measures ? 1 : 0), false);
+AUG_HOSTDEV Stage stage_after(const Params& p, int channel, const Stage& stage) {
+    return stage_from(reinterpret_cast<const Op*>(p.ops), reinterpret_cast<const float*>(p.values), static_cast<int>(p.op_ends[channel + 1]),
+                      stage.end, stage.taken + (stage.measures ? 1 : 0), false);
+}
+
+/// Goes on to a stage: what it reads is what was written, and where it gathers it writes the other buffer of the pair.
+AUG_HOSTDEV void enter_stage(ChannelRun& run, const Stage& stage, float* first, float* second) {
+    run.stage = stage;
+    run.source = run.target;
+    if (stage.gathers) run.target = run.target == first ? second : first;
 }
 
 AUG_END

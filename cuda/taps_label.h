@@ -1,7 +1,8 @@
 // Labels by the weights of equal labels among eight taps, as sample_label.h has it, on rows.
 //
-// Most voxels lie inside one label: their eight taps, fetched as one 64-bit word, are eight equal bytes. The others are set aside and
-// settled in whole registers. What that costs depends on how many voxels lie at a border, not on how many labels there are.
+// Most voxels lie inside one label: their eight taps, fetched as one 64-bit word, are eight equal bytes, and one of them is the label.
+// The taps of the other voxels are listed, and their labels computed a whole register at a time. What that costs depends on how many voxels
+// lie at a border, not on how many labels there are.
 #pragma once
 
 #include "places.h"
@@ -9,7 +10,7 @@
 
 AUG_BEGIN
 
-/// Where the taps of the voxels that are set aside lie in a row's memory.
+/// The list of the voxels whose taps differ, in a row's memory.
 struct Mixed {
     uint64_t* word;   // byte k: tap k
     int32_t* at;      // index of the voxel in the row
@@ -32,8 +33,8 @@ struct WideTaps {
     AUG_HOSTDEV Wide::Float weight(int k) const { return weights[k]; }
 };
 
-/// Settles the labels that are set aside.
-AUG_STAGE void settle(const Params& p, const Mixed& mixed, const RowScratch& s, uint8_t* out) {
+/// Computes the labels of the listed voxels.
+AUG_STAGE void label_mixed(const Params& p, const Mixed& mixed, const RowScratch& s, uint8_t* out) {
     if (p.flags & KEEP_LABELS) {
         for (int i = 0; i < mixed.count; i++) {
             uint8_t taps[TAPS];
@@ -83,7 +84,7 @@ AUG_STAGE void linear_labels(const Params& p, const uint8_t* volume, const RowCl
         __builtin_memcpy(row + 3, at + up_z + up_y, 2);
         mixed.add(row[0] | uint64_t{row[1]} << 16 | uint64_t{row[2]} << 32 | uint64_t{row[3]} << 48, i, out);
     }
-    settle(p, mixed, s, out);
+    label_mixed(p, mixed, s, out);
 }
 
 /// The same where find_places_clamped has found the places.
@@ -96,7 +97,7 @@ AUG_STAGE void linear_labels_clamped(const Params& p, const uint8_t* volume, int
             taps = taps << 8 | at[(k & 4 ? s.up[0][i] : 0) + (k & 2 ? s.up[1][i] : 0) + (k & 1 ? s.up[2][i] : 0)];
         mixed.add(taps, i, out);
     }
-    settle(p, mixed, s, out);
+    label_mixed(p, mixed, s, out);
 }
 
 AUG_END

@@ -114,7 +114,6 @@ def pack_sample(
         keep,
         0,
         0,
-        0,
         (0,) * 9,
         0,
         fill + 0.0,

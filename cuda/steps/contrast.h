@@ -8,7 +8,6 @@ namespace steps {
 
 struct contrast : Pointwise {
     AUG_VALUES(factor, clamp)
-    static constexpr bool STATISTICS = true;
     static AUG_HOSTDEV bool statistics(const float*, int) { return true; }
 
     template <class L>

@@ -9,7 +9,6 @@ namespace steps {
 
 struct gamma : Pointwise {
     AUG_VALUES(exponent, invert, keep_statistics)
-    static constexpr bool STATISTICS = true;
     static AUG_HOSTDEV int phases(const float* v) { return v[keep_statistics] != 0.0f ? 2 : 1; }
     static AUG_HOSTDEV bool statistics(const float*, int) { return true; }
 

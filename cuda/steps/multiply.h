@@ -8,7 +8,6 @@ namespace steps {
 
 struct multiply : Pointwise {
     AUG_VALUES(factor, about_mean, pivot)
-    static constexpr bool STATISTICS = true;
     static AUG_HOSTDEV bool statistics(const float* v, int) { return v[about_mean] != 0.0f; }
 
     template <class L>

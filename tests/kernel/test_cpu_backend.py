@@ -37,7 +37,7 @@ def test_the_dtype_of_params_is_that_of_the_list_of_fields_without_padding():
     types |= {"InputType": "i4", "OutputType": "i4"}
     listed = re.findall(r"^AUG_FIELD\((\w+), (\w+), ([\[\]\d]*)\)", (CUDA / "params_fields.h").read_text(), re.MULTILINE)
     fields = [(name, f"<{types[kind]}", tuple(map(int, re.findall(r"\d+", extents)))) for kind, name, extents in listed]
-    assert len(fields) == 34
+    assert len(fields) == 33
     assert np.dtype(fields) == PARAMS_DTYPE  # packed: numpy adds no padding unless it is asked to
     assert PARAMS_DTYPE.itemsize % 8 == 0
 
