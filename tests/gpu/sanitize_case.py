@@ -35,11 +35,14 @@ def main() -> None:
             for sampler in ("exact", "texture"):
                 result, labels = gpu.allocate((3, 2, *PATCH), out), gpu.allocate((3, *PATCH), np.uint8)
                 gpu.augment([Volume(info=info, image=image, label=label)] * 3, [replace(params, sampler=sampler)] * 3, result, labels)
-                steps = [[("contrast", [1.5, 1.0]), ("noise", [3.0]), ("blur", [1.0, 1.0, 1.0, *[0.5, 0.25] * 3])], [("shift", [2.0])]]
-                with step_programs.packed_programs({5: steps}):
-                    plain = replace(params, sampler=sampler, occlusion=None)
-                    three = [plain, replace(plain, noise_key=6), plain]  # the one in the middle has none
-                    gpu.augment([Volume(info=info, image=image, label=label)] * 3, three, result, labels)
+                steps = [
+                    [{"op": "contrast", "factor": 1.5}, {"op": "noise", "std": 3.0}, {"op": "blur", "sigma": 0.5}],
+                    [{"op": "shift", "offset": 2.0}],
+                ]
+                plain = replace(params, sampler=sampler, occlusion=None)
+                programmed = step_programs.with_program(plain, steps, out)
+                three = [programmed, plain, programmed]
+                gpu.augment([Volume(info=info, image=image, label=label)] * 3, three, result, labels)
     gpu.close()
 
 

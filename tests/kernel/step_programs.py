@@ -1,33 +1,30 @@
-"""Batches with programs of recipe steps, for tests of backends: random programs, and both backends' packing with them."""
+"""Programs of recipe steps, for tests of backends: random ones, and samples that carry them."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from augserver.kernel import _cpu
-from augserver.kernel.batch import PackedBatch, pack_batch
+from augserver.augment.sample import SampleParams
+from augserver.augment.step_rules import read_applied
 
-STEPS = _cpu.steps()
-OP = np.dtype([("step", "<u4"), ("values", "<u4"), ("key", "<u4", (2,))])
-HALF_KERNEL = [0.5, 0.2, 0.05]
-OPS: list[tuple[str, list[float]]] = [
-    ("multiply", [1.5, 0.0, 10.0]),
-    ("multiply", [0.5, 1.0, 0.0]),
-    ("shift", [3.0]),
-    ("noise", [20.0]),
-    ("contrast", [1.5, 1.0]),
-    ("gamma", [0.7, 0.0, 0.0]),
-    ("gamma", [1.4, 1.0, 1.0]),
-    ("blur", [2.0, 0.0, 1.0, *HALF_KERNEL, 1.0, 0.6, 0.2]),
-    ("window", [-100.0, 0.005, 1.0]),
+Program = list[list[dict[str, Any]]]
+"""Of each channel, its steps in order: their op and explicit values."""
+
+OPS: list[dict[str, Any]] = [
+    {"op": "multiply", "factor": 1.5, "about": 10.0},
+    {"op": "multiply", "factor": 0.5, "about": "mean"},
+    {"op": "shift", "offset": 3.0},
+    {"op": "noise", "std": 20.0},
+    {"op": "contrast", "factor": 1.5},
+    {"op": "gamma", "exponent": 0.7},
+    {"op": "gamma", "exponent": 1.4, "invert": True, "keep_statistics": True},
+    {"op": "blur", "sigma": [0.9, 0.0, 0.5]},
+    {"op": "window", "low": -100.0, "high": 100.0},
 ]
-Program = list[list[tuple[str, list[float]]]]
 
 
 def random_program(number: int, channels: int) -> Program | None:
@@ -38,37 +35,14 @@ def random_program(number: int, channels: int) -> Program | None:
     return [[OPS[k] for k in rng.integers(0, len(OPS), rng.integers(0, 6))] for _ in range(channels)]
 
 
-def with_programs(batch: PackedBatch, programs: Sequence[Program | None]) -> PackedBatch:
-    """The batch with a program for each of its samples that has one."""
-    ops: list[Any] = []
-    values: list[float] = []
-    firsts = []
-    for k, program in enumerate(programs):
-        firsts.append((len(ops), len(values)))
-        ends = [0]
-        for channel in program or ():
-            for name, numbers in channel:
-                ops.append((STEPS[name]["code"], len(values) - firsts[k][1], (7 + k, len(ops))))
-                values += numbers
-            ends.append(len(ops) - firsts[k][0])
-        batch.rows["op_ends"][k] = ends + [ends[-1]] * (9 - len(ends))
-    table, numbers_table = np.array(ops or [(0, 0, (0, 0))], OP), np.array(values or [0.0], np.float32)
-    for k, program in enumerate(programs):
-        if program is not None:
-            batch.rows["ops"][k] = table.ctypes.data + firsts[k][0] * OP.itemsize
-            batch.rows["values"][k] = numbers_table.ctypes.data + firsts[k][1] * 4
-    return replace(batch, ops=table, values=numbers_table)
-
-
-@contextlib.contextmanager
-def packed_programs(programs: Mapping[int, Program | None]) -> Iterator[None]:
-    """Both backends give samples the program under their noise_key."""
-
-    def pack(volumes: Any, params: Any, *rest: Any, **options: Any) -> PackedBatch:
-        return with_programs(pack_batch(volumes, params, *rest, **options), [programs.get(each.noise_key) for each in params])
-
-    with (
-        mock.patch("augserver.kernel.cpu.pack_batch", pack),
-        mock.patch("augserver.kernel.cuda.backend.pack_batch", pack),
-    ):
-        yield
+def with_program(params: SampleParams, program: Program | None, dtype: DTypeLike = np.float32) -> SampleParams:
+    """The sample with these steps in place of all that has a fixed order; for bytes each channel ends in a window."""
+    if program is None:
+        return params
+    last = [{"op": "window", "low": -500.0, "high": 500.0}] if np.dtype(dtype) == np.uint8 else []
+    steps: list[Any] = []
+    for channel, tables in enumerate(program):
+        for table in (*tables, *last):
+            keys = {name: value for name, value in table.items() if name != "op"}
+            steps.append(read_applied(table["op"], (channel,), keys, len(steps) + 1, len(program)))
+    return replace(params, steps=tuple(steps), contrast=1.0, brightness=0.0, gamma=1.0, noise_std=0.0, window=None, occlusion=None)

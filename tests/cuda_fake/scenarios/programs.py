@@ -15,14 +15,15 @@ from world import PATCH, Batch, assert_nothing_left, counter, cpu, driver, in_th
 from augserver.errors import BackendError, BudgetError, UnavailableError
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "kernel"))
-from step_programs import Program, packed_programs, random_program
+from step_programs import Program, random_program, with_program
 
 PATCHES = (PATCH, (1, 1, 1), (5, 21, 120), (2, 2, 1100))  # a strip per plane, one voxel, several strips per plane, rows that are cut
-_programs: dict[int, Program | None] = {}  # of the batches' noise_keys
+STATISTICS: dict[str, Any] = {"op": "contrast", "factor": 1.5}
+NEIGHBOURS: dict[str, Any] = {"op": "blur", "sigma": 0.5}  # a voxel to each side, in three phases
 
 
 class ProgramBatch(Batch):
-    """A batch of toys of which most have programs; the next batch with numbers of this one takes them over."""
+    """A batch of toys of which most have programs."""
 
     def __init__(
         self,
@@ -34,10 +35,10 @@ class ProgramBatch(Batch):
     ) -> None:
         super().__init__(volumes, first, **options)
         channels, self.patch = len(volumes[0].image), patch
-        self.programs = [random_program(first + k, channels) for k in range(len(volumes))] if programs is None else list(programs)
-        for k, program in enumerate(self.programs):
-            self.params[k] = replace(self.params[k], occlusion=None)
-            _programs[self.params[k].noise_key] = program
+        if programs is None:
+            programs = [random_program(first + k, channels) for k in range(len(volumes))]
+        samples = zip(self.params, programs, strict=True)
+        self.params = [with_program(replace(params, occlusion=None), program, self.dtype) for params, program in samples]
 
     def outputs(self, backend: Any) -> tuple[Any, Any]:
         image = backend.allocate((len(self.volumes), len(self.volumes[0].image), *self.patch), self.dtype)
@@ -80,8 +81,7 @@ def random_programs_have_the_cpus_bytes(devices: str = "0", **settings: Any) -> 
     driver.fake_set_seed(12)
     batches = mixed_batches(100)
     gpu = open_cuda(devices=devices, slot_bytes=1 << 20, **settings)
-    with packed_programs(_programs):
-        assert compute_all(gpu, batches) == 0
+    assert compute_all(gpu, batches) == 0
     gpu.close()
     assert_nothing_left()
 
@@ -96,30 +96,29 @@ def samples_share_memory_that_has_room_for_one() -> None:
 
 def launches_are_one_per_stage_and_three_per_measurement() -> None:
     gpu = open_cuda()
-    stats: Program = [[("shift", [1.0]), ("contrast", [1.5, 1.0]), ("noise", [3.0]), ("blur", [1.0, 1.0, 1.0, *[0.5, 0.25] * 3])]]
-    short: Program = [[("shift", [1.0])]]
+    stats: Program = [[{"op": "shift", "offset": 1.0}, STATISTICS, {"op": "noise", "std": 3.0}, NEIGHBOURS]]
+    short: Program = [[{"op": "shift", "offset": 1.0}]]
     volume = make_volume(1)
-    with packed_programs(_programs):
-        for programs, expected in (
-            ([None, None], 1),
-            ([short, short], 2),
-            ([short, None], 3),
-            ([stats, None], 1 + 1 + 1 + 3 + 1 + 3),  # without a program; sampling; two stages with statistics between; the blur's three
-            ([stats, stats, stats], 1 + 1 + 3 + 1 + 3),
-        ):
-            before, blocks = counter("launches"), counter("device_blocks")
-            batch = ProgramBatch([volume] * len(programs), 0, programs)
-            assert batch.wrong_bytes(batch.compute(gpu)) == 0
-            assert counter("launches") - before == expected, (programs, counter("launches") - before)
-            assert programs == [None, None] or counter("device_blocks") - blocks == (programs == [short, short]), (
-                "memory between stages is taken once"
-            )
+    for programs, expected in (
+        ([None, None], 1),
+        ([short, short], 2),
+        ([short, None], 3),
+        ([stats, None], 1 + 1 + 1 + 3 + 1 + 3),  # without a program; sampling; two stages with statistics between; the blur's three
+        ([stats, stats, stats], 1 + 1 + 3 + 1 + 3),
+    ):
+        before, blocks = counter("launches"), counter("device_blocks")
+        batch = ProgramBatch([volume] * len(programs), 0, programs)
+        assert batch.wrong_bytes(batch.compute(gpu)) == 0
+        assert counter("launches") - before == expected, (programs, counter("launches") - before)
+        assert programs == [None, None] or counter("device_blocks") - blocks == (programs == [short, short]), (
+            "memory between stages is taken once"
+        )
     gpu.close()
     assert_nothing_left()
 
 
 def programs_that_do_not_fit_are_refused() -> None:
-    program: Program = [[("blur", [1.0, 1.0, 1.0, *[0.5, 0.25] * 3])]]
+    program: Program = [[NEIGHBOURS]]
     volume = make_volume(1)
     need = -(-2 * int(np.prod(PATCH)) * 4 // 256) * 256
     for settings, part in (
@@ -128,7 +127,7 @@ def programs_that_do_not_fit_are_refused() -> None:
     ):
         gpu = open_cuda(**settings)
         batch = ProgramBatch([volume] * 20, 0, [program] * 20, dtype="float16", label=False)
-        with packed_programs(_programs), pytest.raises(BudgetError) as caught:
+        with pytest.raises(BudgetError) as caught:
             batch.compute(gpu)
         assert part in str(caught.value), caught.value
         ok = Batch([volume], 0)
@@ -140,34 +139,32 @@ def programs_that_do_not_fit_are_refused() -> None:
 def each_call_fails_once() -> None:
     """The first launch of stages, the later ones, their memory and their upload: a typed error each, and the next batch is right."""
     volume = make_volume(1)
-    program: Program = [[("contrast", [1.5, 1.0]), ("blur", [1.0, 1.0, 1.0, *[0.5, 0.25] * 3])]]
+    program: Program = [[STATISTICS, NEIGHBOURS]]
     faults = [f"cuLaunchKernel:{k}:719:plain" for k in range(1, 10)]
     faults += ["cuMemAlloc:1:1:plain", "cuMemcpyHtoDAsync:3:1:plain", "cuMemcpyHtoDAsync:4:1:plain"]
     for fault in faults:
         gpu = open_cuda()
-        with packed_programs(_programs):
-            batch = ProgramBatch([volume, volume], 0, [program, None])
-            outputs = batch.outputs(gpu)
-            set_faults(fault)
-            with pytest.raises(BackendError):
-                batch.compute(gpu, outputs)
-            set_faults("")
-            assert batch.wrong_bytes(batch.compute(gpu)) == 0
+        batch = ProgramBatch([volume, volume], 0, [program, None])
+        outputs = batch.outputs(gpu)
+        set_faults(fault)
+        with pytest.raises(BackendError):
+            batch.compute(gpu, outputs)
+        set_faults("")
+        assert batch.wrong_bytes(batch.compute(gpu)) == 0
         gpu.close()
         assert_nothing_left()
 
 
 def the_device_is_lost_at_each_launch() -> None:
-    program: Program = [[("contrast", [1.5, 1.0]), ("blur", [1.0, 1.0, 1.0, *[0.5, 0.25] * 3])]]
+    program: Program = [[STATISTICS, NEIGHBOURS]]
     for k in range(1, 10):
         for kind in ("sticky", "async"):
             gpu = open_cuda()
-            with packed_programs(_programs):
-                batch = ProgramBatch([make_volume(1)] * 2, 0, [program, None])
-                outputs = batch.outputs(gpu)
-                set_faults(f"cuLaunchKernel:{k}:719:{kind}")
-                with pytest.raises(UnavailableError):
-                    batch.compute(gpu, outputs)
+            batch = ProgramBatch([make_volume(1)] * 2, 0, [program, None])
+            outputs = batch.outputs(gpu)
+            set_faults(f"cuLaunchKernel:{k}:719:{kind}")
+            with pytest.raises(UnavailableError):
+                batch.compute(gpu, outputs)
             set_faults("")
             gpu.close()
             driver.fake_reset()
@@ -178,12 +175,10 @@ def a_negative_zero_goes_through_the_sampling_as_it_is() -> None:
     volume = make_volume(1, dtype="float32", channels=2)
     volume.image.flags.writeable = True
     volume.image[...] = -0.0
-    batch = ProgramBatch([volume], 0, [[[], [("shift", [0.0])]]], nearest=True)
-    batch.params[0] = replace(batch.params[0], contrast=1.5, brightness=2.0)  # which samples with programs ignore
-    with packed_programs(_programs):
-        image, label = batch.compute(gpu)
-        assert (np.signbit(image[0, 0]) & (image[0, 0] == 0)).any()
-        assert batch.wrong_bytes((image, label)) == 0
+    batch = ProgramBatch([volume], 0, [[[], [{"op": "shift", "offset": 0.0}]]], nearest=True)
+    image, label = batch.compute(gpu)
+    assert (np.signbit(image[0, 0]) & (image[0, 0] == 0)).any()
+    assert batch.wrong_bytes((image, label)) == 0
     gpu.close()
     assert_nothing_left()
 
@@ -191,16 +186,15 @@ def a_negative_zero_goes_through_the_sampling_as_it_is() -> None:
 def textures_feed_programs_too() -> None:
     """Whole steps give the voxels themselves, so that the bytes are those of the exact sampler."""
     gpu = open_cuda()
-    program: Program = [[("contrast", [1.5, 1.0]), ("noise", [3.0]), ("blur", [1.0, 1.0, 1.0, *[0.5, 0.25] * 3])]]
+    program: Program = [[STATISTICS, {"op": "noise", "std": 3.0}, NEIGHBOURS]]
     batch = ProgramBatch([make_volume(1)] * 2, 0, [program] * 2)
     for sampler in ("exact", "texture"):
         for k, params in enumerate(batch.params):
             batch.params[k] = replace(params, affine=np.eye(3, 4, dtype=np.float32), fill=0.0, sampler=sampler)
-        with packed_programs(_programs):
-            if sampler == "exact":
-                expected = batch.compute(cpu)
-            else:
-                got = batch.compute(gpu)
+        if sampler == "exact":
+            expected = batch.compute(cpu)
+        else:
+            got = batch.compute(gpu)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(got, expected, strict=True))
     gpu.close()
     assert_nothing_left()
