@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,6 @@ import augclient
 import numpy as np
 import pytest
 
-from augserver.config import parse_config
-from augserver.kernel import open_backend
-from augserver.service.server import Server
 from augserver.store import Dataset, DatasetWriter
 
 IGNORE, LIVER = 1, 4
@@ -21,7 +18,7 @@ PATCH = (12, 24, 40)
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def client(tmp_path_factory: pytest.TempPathFactory, start_server: Callable[..., Any]) -> Iterator[Any]:
     path: Path = tmp_path_factory.mktemp("store") / "ignored.zarr"
     rng = np.random.default_rng(3)
     coarse = rng.choice(np.array([0, IGNORE, LIVER], np.uint8), (7, 11, 15))
@@ -29,13 +26,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with DatasetWriter(path, modality="ct", classes={IGNORE: "ignore", LIVER: "liver"}) as writer:
         writer.write("case", rng.integers(-900, 900, (1, *SHAPE)).astype(np.int16), label, (1.0, 1.0, 1.0), np.eye(4), {})
         writer.finish()
-    server = Server(Dataset.open(path), open_backend("cpu", threads=1), parse_config({"listen": {"address": "127.0.0.1:0"}}))
-    server.start()
-    try:
-        with augclient.connect(str(server.address)) as connected:
-            yield connected
-    finally:
-        server.stop()
+    with augclient.connect(str(start_server(Dataset.open(path)).server.address)) as connected:
+        yield connected
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 from augclient.errors import RecipeError
 
-from augserver.config import parse_config
-from augserver.kernel import open_backend
-from augserver.service.server import Server
 from augserver.store import Dataset, DatasetWriter
 
 SHAPE, PATCH = (20, 31, 44), (12, 24, 40)
@@ -36,7 +33,7 @@ WINDOW = {"op": "window", "low": -500, "high": 500}
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def client(tmp_path_factory: pytest.TempPathFactory, start_server: Callable[..., Any]) -> Iterator[Any]:
     path: Path = tmp_path_factory.mktemp("store") / "steps.zarr"
     rng = np.random.default_rng(3)
     with DatasetWriter(path, modality="ct", classes={4: "liver"}) as writer:
@@ -44,13 +41,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             label = rng.choice(np.array([0, 4], np.uint8), SHAPE)
             writer.write(name, rng.integers(-900, 900, (2, *SHAPE)).astype(np.int16), label, (1.0, 1.0, 1.0), np.eye(4), {})
         writer.finish()
-    server = Server(Dataset.open(path), open_backend("cpu", threads=2), parse_config({"listen": {"address": "127.0.0.1:0"}}))
-    server.start()
-    try:
-        with augclient.connect(str(server.address)) as connected:
-            yield connected
-    finally:
-        server.stop()
+    with augclient.connect(str(start_server(Dataset.open(path)).server.address)) as connected:
+        yield connected
 
 
 def test_bytes_depend_on_the_index_alone(client: Any) -> None:
